@@ -1,0 +1,74 @@
+"""fairseq's checkpoints on torch >= 2.6, which unpickles only what is allow-listed.
+
+fairseq calls `torch.load` with its safe default (`weights_only=True`). The classes below are all
+that its checkpoints hold, or that rank 0 sends to the other ranks in one; anything else in a
+pickle is refused before any of it runs.
+"""
+
+import argparse
+import collections
+import functools
+import pickle
+import typing
+
+import torch
+from fairseq import checkpoint_utils
+from fairseq.distributed.utils import _TensorPlaceholder
+from omegaconf import DictConfig, ListConfig
+from omegaconf.base import ContainerMetadata, Metadata
+from omegaconf.nodes import AnyNode
+
+from fairseq_scl.errors import UserError
+
+SAFE_CLASSES = [
+    argparse.Namespace,  # options in checkpoints older than fairseq's Hydra configuration
+    _TensorPlaceholder,  # what broadcast_object sends in a tensor's place
+    # the configuration, as fairseq holds it in memory and broadcasts it
+    DictConfig,
+    ListConfig,
+    ContainerMetadata,
+    Metadata,
+    AnyNode,
+    typing.Any,
+    collections.defaultdict,
+    dict,
+    list,
+    int,
+    str,
+    float,
+    bool,
+]
+
+
+def install() -> None:
+    """Allow-list `SAFE_CLASSES`, and make fairseq tell an unreadable checkpoint in one line."""
+    torch.serialization.add_safe_globals(SAFE_CLASSES)
+    checkpoint_utils.load_checkpoint_to_cpu = one_line_errors(
+        checkpoint_utils.load_checkpoint_to_cpu
+    )
+
+
+def one_line_errors(load):
+    """Wrap fairseq's `load_checkpoint_to_cpu(path, ...)` so that a bad file is a `UserError`."""
+
+    @functools.wraps(load)
+    def load_or_explain(path, *args, **kwargs):
+        try:
+            return load(path, *args, **kwargs)
+        except pickle.UnpicklingError as error:
+            raise UserError(f"{path}: refused: {_reason(error)}") from None
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such checkpoint") from None
+        except (RuntimeError, EOFError, KeyError, ValueError, TypeError, OSError) as error:
+            raise UserError(
+                f"{path}: not a whole fairseq checkpoint ({_reason(error)})"
+            ) from None
+
+    return load_or_explain
+
+
+def _reason(error: Exception) -> str:
+    """The sentence of torch's long message that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "WeightsUnpickler error" in line]
+    return (telling or lines or [type(error).__name__])[0]

@@ -1,0 +1,42 @@
+"""The command `fairseq-scl`: what fairseq has no command for."""
+
+import argparse
+import importlib
+import sys
+
+COMMANDS = {
+    "import-model": ("import_model", "turn a Hugging Face encoder into a fairseq one"),
+    "prepare": ("prepare", "turn labelled sentences into fairseq's binarized data"),
+    "evaluate": ("evaluate", "test a run's best checkpoint"),
+    "report": ("report", "a table of evaluated runs"),
+    "plot": ("plot", "a picture of the test embeddings of evaluated runs"),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the subcommand named first in `arguments` (default: the command line)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(
+        prog="fairseq-scl",
+        description="Supervised contrastive fine-tuning with fairseq: what surrounds fairseq-train.",
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, summary) in COMMANDS.items():
+        # the module of another command is not imported, some take seconds
+        if arguments[:1] == [name]:
+            implementation = importlib.import_module(f"fairseq_scl.{module}")
+            subparser = subparsers.add_parser(
+                name,
+                description=implementation.__doc__,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+            implementation.add_arguments(subparser)
+            subparser.set_defaults(run=implementation.run)
+        else:
+            subparsers.add_parser(name, help=summary)
+    args = parser.parse_args(arguments)
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""(1 - lambda) cross-entropy + lambda supervised contrastive loss, as a fairseq criterion."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from fairseq.criterions import register_criterion
+from fairseq.criterions.sentence_prediction import (
+    SentencePredictionConfig,
+    SentencePredictionCriterion,
+)
+from fairseq.dataclass import ChoiceEnum
+from fairseq.logging import metrics as fairseq_metrics
+from torch import Tensor, nn
+
+from fairseq_scl import metrics
+from fairseq_scl.errors import UserError
+from fairseq_scl.loss import supervised_contrastive_loss
+
+FEATURES = ("encoder", "head")
+REDUCTIONS = ("mean", "sum")
+
+
+@dataclass
+class SentencePredictionSclConfig(SentencePredictionConfig):
+    """Options of the criterion, beside those of `sentence_prediction`."""
+
+    scl_weight: float = field(
+        default=0.9,
+        metadata={"help": "lambda: weight of the contrastive loss in [0, 1]; 0 is plain CE"},
+    )
+    scl_temperature: float = field(
+        default=0.3, metadata={"help": "tau: temperature of the contrastive loss, above 0"}
+    )
+    scl_features: ChoiceEnum(FEATURES) = field(  # type: ignore[valid-type]
+        default="encoder",
+        metadata={
+            "help": "what is contrasted: 'encoder', the sentence vector before the classification "
+            "head, or 'head', what enters the head's last projection"
+        },
+    )
+    scl_reduction: ChoiceEnum(REDUCTIONS) = field(  # type: ignore[valid-type]
+        default="mean",
+        metadata={
+            "help": "'mean' divides the contrastive loss by the batch size, as cross-entropy is; "
+            "'sum' does not (as printed in the paper)"
+        },
+    )
+
+
+@register_criterion("sentence_prediction_scl", dataclass=SentencePredictionSclConfig)
+class SentencePredictionSclCriterion(SentencePredictionCriterion):
+    """fairseq's sentence prediction with a contrastive term over each batch.
+
+    Features:
+        * features and logits come from the one forward pass of the stock criterion;
+        * `--scl-weight 0` is exactly the stock criterion;
+        * losses are logged in nats per sentence; accuracy, MCC, F1, Pearson and Spearman come
+          from sums, unrounded, and so are right for any number of processes.
+
+    Raises:
+        UserError: for lambda outside [0, 1], tau not above 0, or a regression target with a
+            contrastive term.
+    """
+
+    def __init__(self, cfg: SentencePredictionSclConfig, task):
+        super().__init__(cfg, task)
+        if not 0 <= cfg.scl_weight <= 1:
+            raise UserError(f"--scl-weight {cfg.scl_weight} must be in [0, 1]")
+        if not cfg.scl_temperature > 0:
+            raise UserError(f"--scl-temperature {cfg.scl_temperature} must be above 0")
+        if cfg.regression_target and cfg.scl_weight > 0:
+            raise UserError(
+                "--regression-target has no classes to contrast; it needs --scl-weight 0"
+            )
+        self.scl_weight = cfg.scl_weight
+        self.scl_temperature = cfg.scl_temperature
+        self.scl_features = str(cfg.scl_features)
+        self.scl_reduction = str(cfg.scl_reduction)
+        self.keep_pred_and_targ = False  # lists do not sum over processes
+
+    def forward(self, model, sample, reduce=True):
+        """Compute the loss of a batch.
+
+        Returns:
+            `(loss, sample_size, logging_output)`: the loss summed over sentences, the number of
+            sentences, and sums that `reduce_metrics` turns into metrics.
+        """
+        if "target" not in sample:
+            raise UserError("this split has no labels")
+        heads = getattr(model, "classification_heads", {})
+        if self.classification_head_name not in heads:
+            raise UserError(f"the model has no head '{self.classification_head_name}'")
+        with seen_by(heads[self.classification_head_name]) as seen:
+            ce_loss, sample_size, logging_output = super().forward(model, sample, reduce)
+        logging_output.pop("ncorrect", None)
+        targets = sample["target"].view(-1)
+        if self.regression_target:
+            logging_output |= regression_sums(seen["logits"].detach(), targets)
+            if not model.training and "num_rows" in sample:
+                logging_output["_by_row"] = by_row(seen["logits"].detach(), sample)
+            return ce_loss, sample_size, logging_output
+
+        scl_loss = self.scl_loss(seen[self.scl_features], targets)
+        loss = ce_loss
+        if self.scl_weight > 0:
+            loss = (1 - self.scl_weight) * ce_loss + self.scl_weight * scl_loss * (
+                sample_size if self.scl_reduction == "sum" else 1
+            )
+        with torch.no_grad():
+            logits = seen["logits"]
+            logging_output |= {
+                "loss": loss.detach(),
+                "ce_loss": ce_loss.detach(),
+                "scl_loss": scl_loss.detach(),
+                "confusion": metrics.confusion_matrix(logits.argmax(1), targets, logits.size(1)),
+                **metrics.pair_statistics(seen[self.scl_features], targets),
+            }
+        return loss, sample_size, logging_output
+
+    def scl_loss(self, features: Tensor, targets: Tensor) -> Tensor:
+        """The contrastive loss summed over the batch; without gradient when it is only watched."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.scl_weight > 0):
+            return supervised_contrastive_loss(
+                features, targets, self.scl_temperature, reduction="sum"
+            )
+
+    @staticmethod
+    def reduce_metrics(logging_outputs) -> None:
+        """Turn summed logging outputs into fairseq's meters."""
+        total = {
+            key: sum(log[key] for log in logging_outputs if key in log)
+            for key in (logging_outputs[0] if logging_outputs else ())
+        }
+        sentences = total.get("sample_size", 0)
+        if not sentences > 0:
+            return
+        for key in ("loss", "ce_loss", "scl_loss"):
+            if key in total:
+                fairseq_metrics.log_scalar(key, total[key] / sentences, sentences, round=5)
+        if "confusion" in total:
+            log_classification(total, sentences)
+        else:
+            log_regression(total)
+
+
+@contextmanager
+def seen_by(head: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Record what passes through a RoBERTa classification head in a forward pass.
+
+    Hooks, because calling the encoder or the head outside the wrapped model's forward would
+    leave DistributedDataParallel without its gradient synchronisation.
+
+    Yields:
+        A dictionary to be filled with `encoder` `(batch, dim)`, the sentence vector, `head`
+        `(batch, inner_dim)`, the input of the last projection, and `logits` `(batch, classes)`.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def on_head(_, inputs, logits):
+        seen["encoder"] = inputs[0][:, 0]
+        seen["logits"] = logits
+
+    def on_projection(_, inputs):
+        seen["head"] = inputs[0]
+
+    hooks = (
+        head.register_forward_hook(on_head),
+        head.out_proj.register_forward_pre_hook(on_projection),
+    )
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def log_classification(total: dict, sentences) -> None:
+    """Log what follows from the summed confusion matrix and pair statistics."""
+    log = fairseq_metrics
+    log.log_scalar("anchors_with_positive", total["anchors"] / sentences, sentences, round=4)
+    for kind in ("positive", "negative"):
+        pairs = total[f"{kind}_pairs"]
+        mean = total[f"{kind}_similarity"] / (pairs + (pairs == 0))
+        log.log_scalar(f"{kind}_similarity", mean, pairs, round=4)
+
+    def derived(function):
+        return lambda meters: function(_array(meters["_confusion"].sum))
+
+    log.log_scalar_sum("_confusion", total["confusion"])
+    for function in (metrics.accuracy, metrics.mcc, metrics.f1):
+        log.log_derived(function.__name__, derived(function))
+    log.log_derived("acc_and_f1", derived(lambda c: (metrics.accuracy(c) + metrics.f1(c)) / 2))
+
+
+MOMENTS = ("_n", "_x", "_y", "_xx", "_yy", "_xy")
+
+
+def regression_sums(predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Moments of predictions and targets, for Pearson."""
+    x, y = predictions.reshape(-1).double(), targets.double()
+    moments = (torch.ones_like(x), x, y, x * x, y * y, x * y)
+    return {key: moment.sum() for key, moment in zip(MOMENTS, moments, strict=True)}
+
+
+def by_row(predictions: Tensor, sample: dict) -> Tensor:
+    """Counts, predictions and targets at their row numbers, zero elsewhere: ranks do not sum, these do.
+
+    Returns:
+        `(3, rows of the split)` float64.
+    """
+    x, y = predictions.reshape(-1).double(), sample["target"].view(-1).double()
+    rows = torch.zeros(3, sample["num_rows"], dtype=torch.double, device=x.device)
+    rows[:, sample["id"]] = torch.stack((torch.ones_like(x), x, y))
+    return rows
+
+
+def log_regression(total: dict) -> None:
+    """Log Pearson and Spearman, exact over everything that was summed."""
+    log = fairseq_metrics
+    for key in (*MOMENTS, "_by_row"):
+        if key in total:
+            log.log_scalar_sum(key, total[key])
+
+    def pearson(meters):
+        return metrics.pearson(*(float(meters[key].sum) for key in MOMENTS))
+
+    def spearman(meters):
+        count, x, y = _array(meters["_by_row"].sum)
+        seen = count > 0
+        return metrics.spearman(x[seen] / count[seen], y[seen] / count[seen])
+
+    log.log_derived("pearson", pearson)
+    if "_by_row" in total:
+        log.log_derived("spearman", spearman)
+        log.log_derived("pearson_and_spearman", lambda m: (pearson(m) + spearman(m)) / 2)
+
+
+def _array(sums: Tensor):
+    return sums.cpu().numpy()

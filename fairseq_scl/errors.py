@@ -1,0 +1,13 @@
+"""The one exception for a user's mistake."""
+
+
+class UserError(SystemExit):
+    """A mistake in a flag, file or value, told in one line.
+
+    It derives from `SystemExit`, so that `fairseq-train`, `fairseq-hydra-train`
+    and every other program that lets it pass prints the message without a
+    traceback and exits with status 1.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(f"fairseq-scl: error: {message}")

@@ -1,0 +1,119 @@
+"""RoBERTa with a choice of sentence vector, and the architecture of MiniLM-L6."""
+
+import torch.nn as nn
+from fairseq.models import register_model, register_model_architecture
+from fairseq.models.roberta import RobertaHubInterface, RobertaModel
+from fairseq.models.roberta.model import base_architecture, roberta_large_architecture
+from torch.nn.functional import log_softmax
+
+from fairseq_scl.pooling import POOLING, pool
+
+
+@register_model("sentence_roberta")
+class SentenceRobertaModel(RobertaModel):
+    """fairseq's RoBERTa, whose classification head sees a pooled sentence vector.
+
+    With `--pooling cls` it computes what `roberta` computes. Options are saved with the
+    checkpoint, as all of fairseq's model options are.
+    """
+
+    @staticmethod
+    def add_args(parser):
+        """Add the model's options to fairseq's parser."""
+        RobertaModel.add_args(parser)
+        parser.add_argument(
+            "--pooling",
+            choices=POOLING,
+            help="sentence vector for head and contrastive loss: the first token, or the mean "
+            "over all tokens but padding (default: the architecture's)",
+        )
+        parser.add_argument(
+            "--layernorm-eps",
+            type=float,
+            metavar="E",
+            help="epsilon of the encoder's layer norms (default: 1e-5; BERT has 1e-12)",
+        )
+
+    @classmethod
+    def build_model(cls, args, task):
+        """Build the model for `task`'s dictionary."""
+        model = super().build_model(args, task)
+        for module in model.encoder.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = args.layernorm_eps
+        return model
+
+    def forward(
+        self,
+        src_tokens,
+        features_only=False,
+        return_all_hiddens=False,
+        classification_head_name=None,
+        **kwargs,
+    ):
+        """As in fairseq, except that the classification head gets the pooled vector.
+
+        Args:
+            src_tokens: `(batch, length)` int64, padded on the right.
+
+        Returns:
+            `(output, extra)`; with a head, `output` is `(batch, num_classes)`.
+        """
+        if classification_head_name is None:
+            return super().forward(src_tokens, features_only, return_all_hiddens, **kwargs)
+        features, extra = super().forward(src_tokens, True, return_all_hiddens, **kwargs)
+        is_token = src_tokens.ne(self.encoder.dictionary.pad())
+        sentences = pool(features, is_token, self.args.pooling)
+        # a head takes the first position of (batch, length, dim)
+        return self.classification_heads[classification_head_name](sentences.unsqueeze(1)), extra
+
+    @classmethod
+    def from_pretrained(cls, model_name_or_path, *args, bpe=None, **kwargs):
+        """Load a checkpoint as a hub model.
+
+        Differs from fairseq's in that no BPE is downloaded unless asked for, and that
+        `predict` pools as the model was trained to.
+        """
+        hub = super().from_pretrained(model_name_or_path, *args, bpe=bpe, **kwargs)
+        return SentenceRobertaHubInterface(hub.cfg, hub.task, hub.model)
+
+
+class SentenceRobertaHubInterface(RobertaHubInterface):
+    """fairseq's hub interface, with `predict` through the model's own pooling."""
+
+    def predict(self, head, tokens, return_logits=False):
+        """Classify `tokens`, `(length,)` or `(batch, length)` int64, with the head named `head`."""
+        tokens = tokens.to(self.device)
+        logits, _ = self.model(
+            tokens if tokens.dim() == 2 else tokens.unsqueeze(0),
+            features_only=True,
+            classification_head_name=head,
+        )
+        return logits if return_logits else log_softmax(logits, dim=-1)
+
+
+@register_model_architecture("sentence_roberta", "sentence_roberta")
+def sentence_roberta(args):
+    """RoBERTa-base."""
+    args.pooling = getattr(args, "pooling", "cls")
+    args.layernorm_eps = getattr(args, "layernorm_eps", 1e-5)
+    base_architecture(args)
+
+
+@register_model_architecture("sentence_roberta", "sentence_roberta_large")
+def sentence_roberta_large(args):
+    """RoBERTa-large."""
+    roberta_large_architecture(args)
+    sentence_roberta(args)
+
+
+@register_model_architecture("sentence_roberta", "minilm_l6")
+def minilm_l6(args):
+    """all-MiniLM-L6: BERT's layer norm, and mean pooling as in its pre-training."""
+    args.encoder_layers = getattr(args, "encoder_layers", 6)
+    args.encoder_embed_dim = getattr(args, "encoder_embed_dim", 384)
+    args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", 1536)
+    args.encoder_attention_heads = getattr(args, "encoder_attention_heads", 12)
+    args.layernorm_eps = getattr(args, "layernorm_eps", 1e-12)
+    args.pooling = getattr(args, "pooling", "mean")
+    sentence_roberta(args)

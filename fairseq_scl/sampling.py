@@ -1,0 +1,88 @@
+"""Which rows a few-shot run trains on. Change the sampling here; nothing else knows how it works.
+
+A draw first decides class by class in which order seats are given out (`stratified_order`,
+`balanced_order`), then fills the seats from a seeded shuffle of each class. Both are
+independent of N, so draws nest: the 20 rows of a seed are among its 100.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+SAMPLING = ("stratified", "balanced")
+
+
+def draw(labels: np.ndarray, num_shots: int, seed: int, sampling: str = "stratified") -> np.ndarray:
+    """Draw rows without replacement.
+
+    Args:
+        labels: `(rows,)` int class ids from 0; every class up to the largest id counts.
+        num_shots: rows to draw, in total.
+        seed: the draw's own seed; nothing else is random.
+        sampling: `"stratified"` keeps the label distribution of `labels`, each class within one
+            row of its exact share; `"balanced"` takes equally many of each class, give or take one.
+
+    Returns:
+        `(num_shots,)` int64 row numbers, ascending.
+
+    Raises:
+        ValueError: if the rows do not suffice or a class would get none.
+    """
+    counts = np.bincount(labels)
+    if num_shots > len(labels):
+        raise ValueError(f"{num_shots} rows asked for, but the data has {len(labels)}")
+    if num_shots < len(counts):
+        raise ValueError(f"{num_shots} rows asked for, fewer than the {len(counts)} classes")
+    if not counts.all():
+        raise ValueError(f"class {int(np.argmin(counts))} has no row")
+    if sampling == "stratified":
+        order = stratified_order(counts)
+    elif sampling == "balanced":
+        order = balanced_order(counts, num_shots)
+    else:
+        raise ValueError(f"sampling must be one of {', '.join(SAMPLING)}, got {sampling!r}")
+
+    seats = np.zeros(len(counts), dtype=np.int64)
+    for _, label in zip(range(num_shots), order, strict=False):
+        seats[label] += 1
+    if not seats.all():
+        label = int(np.argmin(seats))
+        raise ValueError(
+            f"class {label} is too rare ({counts[label]} of {len(labels)} rows) to get one of "
+            f"{num_shots}; draw more, or draw balanced"
+        )
+    shuffled = [
+        np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
+        for label in range(len(counts))
+    ]
+    return np.sort(np.concatenate([rows[:n] for rows, n in zip(shuffled, seats, strict=True)]))
+
+
+def stratified_order(counts: np.ndarray) -> Iterator[int]:
+    """Yield a class per seat so that after any number of seats each class is within one of its share.
+
+    This is Balinski and Young's quota method (1975), the apportionment that stays within the
+    quota and never takes a seat away as seats are added.
+    """
+    total, seats = int(counts.sum()), [0] * len(counts)
+    for house in range(1, total + 1):
+        eligible = (c for c, n in enumerate(seats) if n * total < int(counts[c]) * house)
+        winner = max(eligible, key=lambda c: (counts[c] / (seats[c] + 1), -c))
+        seats[winner] += 1
+        yield winner
+
+
+def balanced_order(counts: np.ndarray, num_shots: int) -> Iterator[int]:
+    """Yield the classes in turn.
+
+    Raises:
+        ValueError: if a class has too few rows for `num_shots`.
+    """
+    share = -(-num_shots // len(counts))
+    for seat in range(num_shots):
+        label = seat % len(counts)
+        if seat // len(counts) >= counts[label]:
+            raise ValueError(
+                f"class {label} has {counts[label]} rows, too few for {share} of each class"
+            )
+        yield label

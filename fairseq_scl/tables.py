@@ -1,0 +1,202 @@
+"""Reading labelled sentences: GLUE's files as published, and a user's own."""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from fairseq_scl.errors import UserError
+
+
+class Row(NamedTuple):
+    """One example: where it stands in its file (from 1), one or two sentences, its label or None."""
+
+    line: int
+    sentences: tuple[str, ...]
+    label: str | None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold the sentences and the label."""
+
+    sentences: tuple[str, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class GlueTask:
+    """How one GLUE task is published."""
+
+    columns: Columns
+    regression: bool = False
+    headless: tuple[str, ...] = ()  # column names of train and dev where they have no header
+    skip_short_rows: bool = False
+    files: dict[str, str] = field(
+        default_factory=lambda: {"train": "train.tsv", "valid": "dev.tsv", "test": "test.tsv"}
+    )
+
+
+PAIR = ("sentence1", "sentence2")
+MNLI_FILES = {
+    "train": "train.tsv",
+    "valid": "dev_matched.tsv",
+    "valid1": "dev_mismatched.tsv",
+    "test": "test_matched.tsv",
+    "test1": "test_mismatched.tsv",
+}
+GLUE = {
+    "CoLA": GlueTask(
+        Columns(("sentence",), "label"), headless=("source", "label", "star", "sentence")
+    ),
+    "SST-2": GlueTask(Columns(("sentence",), "label")),
+    "MRPC": GlueTask(Columns(("#1 String", "#2 String"), "Quality")),
+    "STS-B": GlueTask(Columns(PAIR, "score"), regression=True),
+    # a few published rows lack fields; GLUE's own code skips them
+    "QQP": GlueTask(Columns(("question1", "question2"), "is_duplicate"), skip_short_rows=True),
+    "MNLI": GlueTask(Columns(PAIR, "gold_label"), files=MNLI_FILES),
+    "QNLI": GlueTask(Columns(("question", "sentence"), "label")),
+    "RTE": GlueTask(Columns(PAIR, "label")),
+    "WNLI": GlueTask(Columns(PAIR, "label")),
+}
+
+
+def read_glue(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]:
+    """Read every published split of a GLUE task; `train` and `valid` must exist.
+
+    Args:
+        task: a key of `GLUE`.
+        folder: holds the task's folder, as GLUE's archive unpacks.
+
+    Returns:
+        For each split its file and rows.
+
+    Raises:
+        UserError: for an unknown task, or a missing, empty or damaged file.
+    """
+    if task not in GLUE:
+        raise UserError(f"--data glue:{task}: the GLUE tasks are {', '.join(GLUE)}")
+    published = GLUE[task]
+    splits = {}
+    for split, name in published.files.items():
+        path = folder / task / name
+        if split in ("train", "valid") or path.is_file():
+            headless = () if split.startswith("test") else published.headless
+            rows = list(
+                _read_tsv(path, published.columns, headless, published.skip_short_rows)
+            )
+            splits[split] = (path, _not_empty(path, rows))
+    return splits
+
+
+def read_file(path: Path, columns: Columns) -> list[Row]:
+    """Read a user's `.tsv`, `.csv` or `.jsonl` with named columns.
+
+    TSV has no quoting: a field is what stands between tabs. CSV is quoted as RFC 4180 has it.
+
+    Raises:
+        UserError: naming file and row, for whatever cannot be read.
+    """
+    readers = {".tsv": _read_tsv, ".csv": _read_csv, ".jsonl": _read_json_lines}
+    if path.suffix not in readers:
+        raise UserError(f"{path}: the name must end in {', '.join(readers)}")
+    return _not_empty(path, list(readers[path.suffix](path, columns)))
+
+
+def _not_empty(path: Path, rows: list[Row]) -> list[Row]:
+    if not rows:
+        raise UserError(f"{path} has no rows")
+    return rows
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line; only `\\n` and `\\r\\n` end one."""
+    number = 0
+    try:
+        with open(path, encoding="utf-8-sig", newline="\n") as file:
+            for number, line in enumerate(file, 1):
+                yield number, line.removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}, after row {number}: not UTF-8 ({error.reason})") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _column_indices(
+    path: Path, header: list[str], columns: Columns
+) -> tuple[list[int], int | None]:
+    """Where the sentences and the label stand; a split without the label column is unlabelled."""
+    for name in columns.sentences:
+        if name not in header:
+            raise UserError(f"{path}: no column '{name}'; the columns are {', '.join(header)}")
+    label = header.index(columns.label) if columns.label in header else None
+    return [header.index(name) for name in columns.sentences], label
+
+
+def _read_tsv(
+    path: Path,
+    columns: Columns,
+    headless: tuple[str, ...] = (),
+    skip_short_rows: bool = False,
+) -> Iterator[Row]:
+    lines = _lines(path)
+    header = list(headless) or next(lines, (0, ""))[1].split("\t")
+    sentences, label = _column_indices(path, header, columns)
+    needed = max(*sentences, -1 if label is None else label) + 1
+    for number, line in lines:
+        fields = line.split("\t")
+        if len(fields) >= needed:
+            yield Row(
+                number,
+                tuple(fields[i].strip() for i in sentences),
+                None if label is None else fields[label].strip(),
+            )
+        elif line and not skip_short_rows:
+            raise UserError(
+                f"{path}, row {number}: {len(fields)} fields, at least {needed} are needed"
+            )
+
+
+def _read_csv(path: Path, columns: Columns) -> Iterator[Row]:
+    reader = csv.reader((line + "\n" for _, line in _lines(path)), strict=True)
+    try:
+        sentences, label = _column_indices(path, next(reader, []), columns)
+        needed = max(*sentences, -1 if label is None else label) + 1
+        for fields in reader:
+            if not fields:
+                continue
+            if len(fields) < needed:
+                raise UserError(
+                    f"{path}, row {reader.line_num}: {len(fields)} fields, "
+                    f"at least {needed} are needed"
+                )
+            yield Row(
+                reader.line_num,
+                tuple(fields[i].strip() for i in sentences),
+                None if label is None else fields[label].strip(),
+            )
+    except csv.Error as error:
+        raise UserError(f"{path}, row {reader.line_num}: not CSV ({error})") from None
+
+
+def _read_json_lines(path: Path, columns: Columns) -> Iterator[Row]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}, row {number}: not JSON ({error})") from None
+        if not isinstance(record, dict):
+            raise UserError(f"{path}, row {number}: not a JSON object")
+        for name in columns.sentences:
+            if not isinstance(record.get(name), str):
+                raise UserError(f"{path}, row {number}: '{name}' must be a string")
+        label = record.get(columns.label)
+        yield Row(
+            number,
+            tuple(record[name].strip() for name in columns.sentences),
+            None if label is None else str(label).strip(),
+        )

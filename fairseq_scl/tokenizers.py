@@ -1,0 +1,106 @@
+"""An encoder's own tokenizer, giving ids of its fairseq dictionary."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fairseq_scl.encoder_folder import (
+    GPT2_BPE,
+    TOKENIZER_JSON,
+    sentencepiece_model,
+)
+from fairseq_scl.errors import UserError
+
+#: a batch of sentences to one int32 array of dictionary ids each, without `<s>` and `</s>`
+Tokenizer = Callable[[Sequence[str]], list[np.ndarray]]
+
+# how BERT names what fairseq's dictionary holds under its own names
+SPECIAL_NAMES = {"[CLS]": "<s>", "[PAD]": "<pad>", "[SEP]": "</s>", "[UNK]": "<unk>"}
+
+
+def load_tokenizer(folder: Path, symbols: list[str]) -> Tokenizer:
+    """Load the tokenizer found in `folder`.
+
+    Args:
+        folder: holds `tokenizer.json`, or `encoder.json` and `vocab.bpe`, or a sentencepiece model.
+        symbols: the fairseq dictionary, in the order of its ids.
+
+    Raises:
+        UserError: if there is none, it is broken, or most of its tokens are not in the dictionary.
+    """
+    index = {symbol: i for i, symbol in enumerate(symbols)}
+    spm = sentencepiece_model(folder)
+    try:
+        if (folder / TOKENIZER_JSON).is_file():
+            return _tokenizer_json(folder / TOKENIZER_JSON, index)
+        if all((folder / name).is_file() for name in GPT2_BPE):
+            return _gpt2_bpe(*(folder / name for name in GPT2_BPE), index)
+        if spm:
+            return _sentencepiece(spm, index)
+    except UserError:
+        raise
+    except Exception as error:  # the libraries raise bare Exception and OSError for broken files
+        raise UserError(f"{folder}: the tokenizer cannot be read ({error})") from None
+    raise UserError(
+        f"{folder} has no tokenizer: {TOKENIZER_JSON}, {' + '.join(GPT2_BPE)} or "
+        "a sentencepiece model"
+    )
+
+
+def dictionary_ids(tokens: list[str], index: dict[str, int], where: Path) -> np.ndarray:
+    """For each token of a tokenizer, by its own id, the dictionary's id; `<unk>` where it has none."""
+    ids = np.array([index.get(token, index["<unk>"]) for token in tokens], dtype=np.int32)
+    known = sum(token in index for token in tokens)
+    if known < len(tokens) / 2:
+        raise UserError(
+            f"{where}: only {known} of {len(tokens)} tokens are in dict.txt; "
+            "the dictionary belongs to another encoder"
+        )
+    return ids
+
+
+def _tokenizer_json(path: Path, index: dict[str, int]) -> Tokenizer:
+    from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+    tokenizer = HuggingFaceTokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    vocabulary = tokenizer.get_vocab()
+    tokens = [""] * (max(vocabulary.values()) + 1)
+    for token, i in vocabulary.items():
+        tokens[i] = SPECIAL_NAMES.get(token, token)
+    return _batch_encoder(tokenizer, dictionary_ids(tokens, index, path))
+
+
+def _gpt2_bpe(encoder_json: Path, vocab_bpe: Path, index: dict[str, int]) -> Tokenizer:
+    from tokenizers import ByteLevelBPETokenizer
+
+    tokenizer = ByteLevelBPETokenizer.from_file(str(encoder_json), str(vocab_bpe))
+    numbers = json.loads(encoder_json.read_text(encoding="utf-8")).values()
+    tokens = [str(i) for i in range(max(numbers) + 1)]  # fairseq's dictionary lists GPT-2's ids
+    return _batch_encoder(tokenizer, dictionary_ids(tokens, index, encoder_json))
+
+
+def _batch_encoder(tokenizer, ids: np.ndarray) -> Tokenizer:
+    def encode(sentences: Sequence[str]) -> list[np.ndarray]:
+        batch = tokenizer.encode_batch(list(sentences), add_special_tokens=False)
+        return [ids[np.array(encoding.ids, dtype=np.int64)] for encoding in batch]
+
+    return encode
+
+
+def _sentencepiece(path: Path, index: dict[str, int]) -> Tokenizer:
+    from sentencepiece import SentencePieceProcessor
+
+    model = SentencePieceProcessor(model_file=str(path))
+    pieces = [model.id_to_piece(i) for i in range(model.get_piece_size())]
+    ids = dictionary_ids(pieces, index, path)
+    ids[model.unk_id()] = index["<unk>"]
+
+    def encode(sentences: Sequence[str]) -> list[np.ndarray]:
+        batch = model.encode(list(sentences), out_type=int)
+        return [ids[np.array(pieces, dtype=np.int64)] for pieces in batch]
+
+    return encode

