@@ -34,9 +34,6 @@ SAFE_CLASSES = [
     dict,
     list,
     int,
-    str,
-    float,
-    bool,
 ]
 
 

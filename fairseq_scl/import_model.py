@@ -137,7 +137,7 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
         (folder / encoder_folder.DICTIONARY).write_text(
             "".join(f"{symbol} 1\n" for symbol in symbols), encoding="utf-8"
         )
-        model = _build(options, folder / encoder_folder.DICTIONARY)
+        model = build(options, folder / encoder_folder.DICTIONARY)
         converted = convert(weights, order, is_bert, options.encoder_layers, source)
         fresh = {  # without a language model head, fairseq's own initial one
             name: tensor
@@ -330,7 +330,7 @@ def copy_tokenizer(source: Path, output: Path) -> None:
         shutil.copyfile(source / name, output / name)
 
 
-def _build(options: argparse.Namespace, dictionary: Path):
+def build(options: argparse.Namespace, dictionary: Path):
     from fairseq.models import ARCH_CONFIG_REGISTRY
     from fairseq.tasks.sentence_prediction import SentencePredictionTask
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-from fairseq.data import Dictionary, SortDataset
+from fairseq.data import Dictionary, SortDataset, data_utils
 from fairseq.dataclass import ChoiceEnum
 from fairseq.distributed.utils import get_global_rank
 from fairseq.tasks import register_task
@@ -204,7 +204,7 @@ class FewShotGlueTask(SentencePredictionTask):
                     raise UserError(
                         f"{stem}.{suffix} is missing; make the data with 'fairseq-scl prepare'"
                     )
-            lengths[key] = _number_of_rows(stem)
+            lengths[key] = len(data_utils.load_indexed_dataset(str(stem)))
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{key} {rows}" for key, rows in lengths.items())
             raise UserError(f"{self.cfg.data}, split '{split}': rows differ: {told}")
@@ -266,9 +266,3 @@ def half_of_validation(split: str, labels: np.ndarray) -> np.ndarray:
 
 def _exists(stem: Path, suffix: str) -> bool:
     return Path(f"{stem}.{suffix}").is_file()
-
-
-def _number_of_rows(stem: Path) -> int:
-    from fairseq.data.indexed_dataset import make_dataset
-
-    return len(make_dataset(str(stem), impl=None))
