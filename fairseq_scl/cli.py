@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import logging
 import sys
 
 COMMANDS = {
@@ -18,7 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="fairseq-scl",
-        description="Supervised contrastive fine-tuning with fairseq: what surrounds fairseq-train.",
+        description="Supervised contrastive fine-tuning: what surrounds fairseq-train.",
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             subparsers.add_parser(name, help=summary)
     args = parser.parse_args(arguments)
+    logging.getLogger("fairseq").setLevel(logging.WARNING)  # the library speaks of every step
     args.run(args)
 
 

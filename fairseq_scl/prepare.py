@@ -51,10 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"'sample' (sentences shipped with the package) or glue:TASK of {', '.join(GLUE)}",
     )
-    parser.add_argument("--glue-dir", type=Path, metavar="DIR", help="where DIR/TASK/train.tsv lies")
+    parser.add_argument(
+        "--glue-dir", type=Path, metavar="DIR", help="where DIR/TASK/train.tsv lies"
+    )
     for split in ("train", "valid", "test"):
         parser.add_argument(f"--{split}", type=Path, metavar="FILE", help=f"your own {split} data")
-    parser.add_argument("--sentence", metavar="COLUMN", default="sentence", help="default: %(default)s")
+    parser.add_argument(
+        "--sentence", metavar="COLUMN", default="sentence", help="default: %(default)s"
+    )
     parser.add_argument("--sentence2", metavar="COLUMN", help="for sentence pairs")
     parser.add_argument("--label", metavar="COLUMN", default="label", help="default: %(default)s")
     parser.add_argument("--regression", action="store_true", help="labels are numbers to predict")
@@ -134,7 +138,9 @@ def read_splits(args: argparse.Namespace) -> tuple[Splits, bool]:
         names = (args.sentence, args.sentence2) if args.sentence2 else (args.sentence,)
         columns = Columns(names, args.label)
     files = {split: path for split, path in own.items() if path}
-    return {split: (path, read_file(path, columns)) for split, path in files.items()}, args.regression
+    return {
+        split: (path, read_file(path, columns)) for split, path in files.items()
+    }, args.regression
 
 
 def class_names(path: Path, rows: list[Row]) -> list[str]:
@@ -202,9 +208,7 @@ def write_sentences(
     with tqdm(total=len(rows), desc=f"tokenize {split}", unit="rows", file=sys.stderr) as progress:
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
-            encoded = [
-                tokenizer([row.sentences[i] for row in chunk]) for i in range(len(stems))
-            ]
+            encoded = [tokenizer([row.sentences[i] for row in chunk]) for i in range(len(stems))]
             for sentences in zip(*encoded, strict=True):
                 lengths = tuple(len(sentence) for sentence in sentences)
                 kept = shortened_lengths(lengths, room)
@@ -217,10 +221,8 @@ def write_sentences(
     return shortened
 
 
-def write_labels(
-    rows: Sequence[Row], classes: list[str] | None, folder: Path, split: str
-) -> None:
-    """Write class ids as fairseq's label data, or numbers as `SPLIT.label`; nothing if unlabelled."""
+def write_labels(rows: Sequence[Row], classes: list[str] | None, folder: Path, split: str) -> None:
+    """Write class ids as fairseq's label data, or numbers as `SPLIT.label`; nothing without labels."""
     from fairseq.data.indexed_dataset import make_builder
 
     labels = [row.label for row in rows if row.label is not None]

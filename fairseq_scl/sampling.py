@@ -59,7 +59,7 @@ def draw(labels: np.ndarray, num_shots: int, seed: int, sampling: str = "stratif
 
 
 def stratified_order(counts: np.ndarray) -> Iterator[int]:
-    """Yield a class per seat so that after any number of seats each class is within one of its share.
+    """Yield a class per seat so that any number of seats is within one of each class's share.
 
     This is Balinski and Young's quota method (1975), the apportionment that stays within the
     quota and never takes a seat away as seats are added.

@@ -11,7 +11,7 @@ from fairseq_scl.errors import UserError
 
 
 class Row(NamedTuple):
-    """One example: where it stands in its file (from 1), one or two sentences, its label or None."""
+    """One example: its row in the file (from 1), one or two sentences, its label or None."""
 
     line: int
     sentences: tuple[str, ...]
@@ -84,9 +84,7 @@ def read_glue(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]:
         path = folder / task / name
         if split in ("train", "valid") or path.is_file():
             headless = () if split.startswith("test") else published.headless
-            rows = list(
-                _read_tsv(path, published.columns, headless, published.skip_short_rows)
-            )
+            rows = list(_read_tsv(path, published.columns, headless, published.skip_short_rows))
             splits[split] = (path, _not_empty(path, rows))
     return splits
 

@@ -36,7 +36,8 @@ def load_tokenizer(folder: Path, symbols: list[str]) -> Tokenizer:
         if (folder / TOKENIZER_JSON).is_file():
             return _tokenizer_json(folder / TOKENIZER_JSON, index)
         if all((folder / name).is_file() for name in GPT2_BPE):
-            return _gpt2_bpe(*(folder / name for name in GPT2_BPE), index)
+            encoder_json, vocab_bpe = (folder / name for name in GPT2_BPE)
+            return _gpt2_bpe(encoder_json, vocab_bpe, index)
         if spm:
             return _sentencepiece(spm, index)
     except UserError:
@@ -50,7 +51,7 @@ def load_tokenizer(folder: Path, symbols: list[str]) -> Tokenizer:
 
 
 def dictionary_ids(tokens: list[str], index: dict[str, int], where: Path) -> np.ndarray:
-    """For each token of a tokenizer, by its own id, the dictionary's id; `<unk>` where it has none."""
+    """The dictionary's id for each token of a tokenizer; `<unk>` for those it lacks."""
     ids = np.array([index.get(token, index["<unk>"]) for token in tokens], dtype=np.int32)
     known = sum(token in index for token in tokens)
     if known < len(tokens) / 2:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny models, and several processes on two cores
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 PACKAGE = ROOT / "fairseq_scl"
@@ -112,11 +113,12 @@ def recipe(data, encoder) -> Recipe:
 
 def train(flags: list[str]) -> None:
     """Run fairseq-train in this process, without what it remembers of earlier runs."""
-    import fairseq_scl.plugin  # noqa: F401
     from fairseq import checkpoint_utils, options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from fairseq.logging import metrics
     from fairseq_cli import train as fairseq_train
+
+    import fairseq_scl.plugin  # noqa: F401
 
     for function in (checkpoint_utils.save_checkpoint, fairseq_train.should_stop_early):
         vars(function).clear()
@@ -134,7 +136,6 @@ def run(*command: object, timeout: float = 240) -> subprocess.CompletedProcess:
         text=True,
         timeout=timeout,
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 
 

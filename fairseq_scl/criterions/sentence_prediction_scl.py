@@ -12,7 +12,8 @@ from fairseq.criterions.sentence_prediction import (
 )
 from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics as fairseq_metrics
-from torch import Tensor, nn
+from fairseq.models.roberta.model import RobertaClassificationHead
+from torch import Tensor
 
 from fairseq_scl import metrics
 from fairseq_scl.errors import UserError
@@ -146,7 +147,7 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
 
 
 @contextmanager
-def seen_by(head: nn.Module) -> Iterator[dict[str, Tensor]]:
+def seen_by(head: RobertaClassificationHead) -> Iterator[dict[str, Tensor]]:
     """Record what passes through a RoBERTa classification head in a forward pass.
 
     Hooks, because calling the encoder or the head outside the wrapped model's forward would
@@ -205,7 +206,7 @@ def regression_sums(predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
 
 
 def by_row(predictions: Tensor, sample: dict) -> Tensor:
-    """Counts, predictions and targets at their row numbers, zero elsewhere: ranks do not sum, these do.
+    """Counts, predictions and targets at their row numbers: unlike ranks, these add up.
 
     Returns:
         `(3, rows of the split)` float64.

@@ -68,6 +68,9 @@ class FewShotGlueTask(SentencePredictionTask):
     def __init__(self, cfg, data_dictionary, label_dictionary):
         super().__init__(cfg, data_dictionary, label_dictionary)
         self.draw = None  # what draw.json holds
+        self.class_names = (
+            [] if cfg.regression_target else read_class_names(Path(cfg.data, "label", "dict.txt"))
+        )
 
     @classmethod
     def setup_task(cls, cfg, **kwargs):
@@ -80,7 +83,7 @@ class FewShotGlueTask(SentencePredictionTask):
         for path in filter(None, (Path(cfg.data, "input0", "dict.txt"), label_dict)):
             if not path.is_file():
                 raise UserError(f"{path} is missing; make the data with 'fairseq-scl prepare'")
-        num_classes = len(class_names(label_dict)) if label_dict else 1
+        num_classes = len(read_class_names(label_dict)) if label_dict else 1
         if cfg.num_classes not in (-1, num_classes):
             raise UserError(
                 f"--num-classes {cfg.num_classes}, but {label_dict or 'a regression target'} "
@@ -90,7 +93,7 @@ class FewShotGlueTask(SentencePredictionTask):
         return super().setup_task(cfg, **kwargs)
 
     def build_model(self, cfg, from_checkpoint=False):
-        """Build the model with its classification head, ready to refuse a checkpoint that does not fit.
+        """Build the model and its classification head; it will refuse a checkpoint that does not fit.
 
         Raises:
             UserError: if a checkpoint to start from is missing, or the model has no such head.
@@ -111,7 +114,7 @@ class FewShotGlueTask(SentencePredictionTask):
         halved = self.cfg.protocol == "few-shot" and split in ("valid", "test")
         stored = "valid" if halved else split
         self._require_files(stored)
-        others = dict(self.datasets)
+        others: dict = dict(self.datasets)
         whole = super().load_dataset(stored, combine=combine, **kwargs)
         self.datasets = others
         if isinstance(whole, SortDataset):
@@ -185,7 +188,7 @@ class FewShotGlueTask(SentencePredictionTask):
             )
         missing = np.setdiff1d(np.arange(self.cfg.num_classes), labels)
         if split == "train" and len(missing):
-            name = self.label_dictionary[self.label_dictionary.nspecial + int(missing[0])]
+            name = self.class_names[missing[0]]
             raise UserError(f"{self.cfg.data}: class '{name}' has no example in 'train'")
         return labels
 
@@ -240,7 +243,7 @@ class FewShotGlueTask(SentencePredictionTask):
             )
 
 
-def class_names(label_dict: str | Path) -> list[str]:
+def read_class_names(label_dict: Path) -> list[str]:
     """The classes of a fairseq label dictionary, in the order of their ids."""
     dictionary = Dictionary.load(str(label_dict))
     # fairseq-preprocess fills up dictionaries with such entries

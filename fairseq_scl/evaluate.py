@@ -1,0 +1,116 @@
+"""Test the best checkpoint of each run, once.
+
+Writes into RUN: result.json (what was trained, validation and test metrics) and
+test_embeddings.npz (the sentence vectors and labels of the test set). A run that has a
+result.json newer than its checkpoint is left alone.
+
+    fairseq-scl evaluate outputs/ce/draw1 outputs/scl/draw1
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fairseq_scl.errors import UserError
+from fairseq_scl.files import write_text
+
+CHECKPOINT = "checkpoint_best.pt"
+RESULT = "result.json"
+EMBEDDINGS = "test_embeddings.npz"
+SECONDS = "seconds.txt"  # wall time of fairseq-train, if whoever ran it wrote it down
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument(
+        "runs", metavar="RUN", type=Path, nargs="+", help=f"folder with {CHECKPOINT}"
+    )
+    parser.add_argument("--split", default="test", help="default: %(default)s")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="default: %(default)s"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate `args.runs`."""
+    for folder in args.runs:
+        if not (folder / CHECKPOINT).is_file():
+            raise UserError(f"{folder / CHECKPOINT}: no such file")
+    waiting = [folder for folder in args.runs if not is_evaluated(folder)]
+    for folder in tqdm(waiting, desc="evaluate", unit="run", file=sys.stderr, disable=not waiting):
+        evaluate(folder, args.split, args.batch_size)
+
+
+def is_evaluated(folder: Path) -> bool:
+    """Whether the run's result belongs to its present checkpoint."""
+    result = folder / RESULT
+    return result.is_file() and result.stat().st_mtime >= (folder / CHECKPOINT).stat().st_mtime
+
+
+def evaluate(folder: Path, split: str, batch_size: int) -> None:
+    """Write `result.json` and `test_embeddings.npz` of one run."""
+    from fairseq import checkpoint_utils
+
+    from fairseq_scl import plugin  # noqa: F401
+
+    path = str(folder / CHECKPOINT)
+    state = checkpoint_utils.load_checkpoint_to_cpu(path)
+    [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task([path], state=state)
+    test, features, labels = test_metrics(model.eval(), cfg, task, split, batch_size)
+    np.savez(folder / f".{EMBEDDINGS}", features=features, labels=labels)
+    (folder / f".{EMBEDDINGS}").replace(folder / EMBEDDINGS)
+    seconds = folder / SECONDS
+    result = {
+        "data": cfg.task.data,
+        "num_shots": cfg.task.num_shots,
+        "shots_seed": cfg.task.shots_seed,
+        "scl_weight": cfg.criterion.scl_weight,
+        "scl_temperature": cfg.criterion.scl_temperature,
+        "updates": state["optimizer_history"][-1]["num_updates"],
+        "best_metric": cfg.checkpoint.best_checkpoint_metric,
+        "valid": float(state["extra_state"]["best"]),
+        "split": split,
+        "test": test,
+        "classes": task.class_names,
+        "seconds": float(seconds.read_text()) if seconds.is_file() else None,
+    }
+    write_text(folder / RESULT, json.dumps(result, indent=1) + "\n")
+
+
+def test_metrics(model, cfg, task, split: str, batch_size: int):
+    """Run the model over a split.
+
+    Returns:
+        The metrics by name, the sentence vectors `(rows, dim)` float32 and the labels `(rows,)`,
+        in the order of the rows.
+    """
+    from fairseq import utils
+    from fairseq.logging import metrics as fairseq_metrics
+
+    from fairseq_scl.criterions.sentence_prediction_scl import seen_by
+
+    use_cuda = torch.cuda.is_available() and not cfg.common.cpu
+    if use_cuda:
+        model.cuda()
+    criterion = task.build_criterion(cfg.criterion).eval()
+    batches = task.get_batch_iterator(task.load_dataset(split), max_sentences=batch_size)
+    head = model.classification_heads[cfg.criterion.classification_head_name]
+    rows, features, labels, logs = [], [], [], []
+    with torch.no_grad():
+        for batch in batches.next_epoch_itr(shuffle=False):
+            batch = utils.move_to_cuda(batch) if use_cuda else batch
+            with seen_by(head) as seen:
+                logs.append(criterion(model, batch)[2])
+            rows.append(batch["id"].cpu())
+            features.append(seen["encoder"].float().cpu())
+            labels.append(batch["target"].view(-1).cpu())
+    with fairseq_metrics.aggregate(new_root=True) as aggregate:
+        criterion.reduce_metrics(logs)
+    values = {key: float(value) for key, value in aggregate.get_smoothed_values().items()}
+    order = torch.cat(rows).argsort()
+    return values, torch.cat(features)[order].numpy(), torch.cat(labels)[order].numpy()

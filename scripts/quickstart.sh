@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# From a clone to a table: fine-tune with cross-entropy (CE) and with CE + supervised contrastive
+# loss (CE+SCL) on a few labelled sentences, through fairseq-train.
+#
+#   bash scripts/quickstart.sh [OPTION ...]
+#
+#   --data NAME      sample (default: sentences shipped with the package) or glue:TASK
+#   --glue-dir DIR   where DIR/TASK/train.tsv lies, for glue:TASK
+#   --encoder DIR    a Hugging Face, fairseq or imported encoder folder (default: MiniLM-L6)
+#   --shots N        training sentences in total (default: 20)
+#   --draws D        draws of them, each trained with both losses (default: 3)
+#   --output DIR     default: quickstart
+#
+# What is finished is used again by the next call.
+set -euo pipefail
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
+
+data=sample glue_dir= encoder= shots=20 draws=3 output=quickstart
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --data | --glue-dir | --encoder | --shots | --draws | --output)
+      if [ $# -lt 2 ]; then echo "quickstart: $1 needs a value" >&2; exit 2; fi
+      name=${1#--}
+      printf -v "${name//-/_}" %s "$2"
+      shift 2 ;;
+    *) echo "quickstart: unknown option $1 (see --help)" >&2; exit 2 ;;
+  esac
+done
+for number in shots draws; do
+  if ! [[ ${!number} =~ ^[1-9][0-9]*$ ]]; then
+    echo "quickstart: --$number ${!number} must be a whole number above 0" >&2; exit 2
+  fi
+done
+case $data in
+  sample) protocol=given ;;
+  glue:?*) protocol=few-shot
+    if [ -z "$glue_dir" ]; then echo "quickstart: --data $data needs --glue-dir" >&2; exit 2; fi ;;
+  *) echo "quickstart: --data $data must be sample or glue:TASK" >&2; exit 2 ;;
+esac
+[ -z "$encoder" ] || encoder=$(realpath "$encoder")
+[ -z "$glue_dir" ] || glue_dir=$(realpath "$glue_dir")
+output=$(realpath -m "$output")
+
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh
+PATH=$PWD/.venv/bin:$PATH
+export PYTHONWARNINGS=ignore TOKENIZERS_PARALLELISM=true
+step() { printf '\n== %s\n' "$*"; }
+
+if [ -n "$encoder" ] && [ -e "$encoder/train_flags.txt" ]; then
+  imported=$encoder
+else
+  imported=$output/encoders/$(basename "${encoder:-minilm}")
+  if [ ! -e "$imported" ]; then
+    step "import the encoder"
+    fairseq-scl import-model "${encoder:-minilm}" "$imported"
+  fi
+fi
+name=${data#glue:}-$(basename "$imported")
+prepared=$output/data/$name
+if [ ! -e "$prepared" ]; then
+  step "prepare the data"
+  fairseq-scl prepare "$prepared" --encoder "$imported" --data "$data" ${glue_dir:+--glue-dir "$glue_dir"}
+fi
+
+updates=$((shots < 60 ? 60 : 140))
+runs=$output/runs/$name-$shots
+train() { # folder, lambda, draw
+  local command=(
+    fairseq-train "$prepared" --user-dir fairseq_scl --save-dir "$1"
+    --task few_shot_glue --protocol "$protocol" --num-shots "$shots" --shots-seed "$3"
+    --criterion sentence_prediction_scl --scl-weight "$2" --scl-temperature 0.3
+    $(cat "$imported/train_flags.txt") --finetune-from-model "$imported/model.pt"
+    --optimizer adam --adam-betas "(0.9, 0.98)" --adam-eps 1e-06 --weight-decay 0.1 --clip-norm 0.0
+    --lr 1e-4 --lr-scheduler polynomial_decay --warmup-updates $((updates * 6 / 100))
+    --total-num-update "$updates" --max-update "$updates"
+    --batch-size 16 --required-batch-size-multiple 1 --batch-size-valid 64 --seed "$3"
+    --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric
+    --validate-interval-updates 20 --save-interval-updates 20 --keep-interval-updates 1
+    --validate-interval 1000 --save-interval 1000
+    --no-epoch-checkpoints --no-last-checkpoints --no-save-optimizer-state
+    --num-workers 0 --log-format simple --log-interval 10 --tensorboard-logdir "$1/tensorboard"
+  )
+  python -c 'import sys, torch; sys.exit(torch.cuda.is_available())' && command+=(--cpu)
+  rm -rf "$1"
+  mkdir -p "$1"
+  printf '%q ' "${command[@]}"
+  printf '\n'
+  local start=$SECONDS
+  "${command[@]}" 2>&1 | tee "$1/train.log" | # show what is learnt, not fairseq's configuration
+    sed -unE 's/.*\| (train_inner|valid) \|.*(epoch [0-9]+).*\<(loss[= ][^ ,]+).*\<(accuracy[= ][^ ,]+).*\<(num_updates[= ][0-9]+).*/  \1 \2 \3 \4 \5/p' ||
+    { tail -n 3 "$1/train.log" >&2; exit 1; }
+  echo $((SECONDS - start)) > "$1/seconds.txt"
+}
+folders=()
+for draw in $(seq "$draws"); do
+  for loss in ce:0 scl:0.9; do
+    folder=$runs/${loss%:*}/draw$draw
+    folders+=("$folder")
+    [ -e "$folder/seconds.txt" ] && continue
+    step "train ${loss%:*}, draw $draw of $draws, N = $shots"
+    train "$folder" "${loss#*:}" "$draw"
+  done
+done
+
+step "evaluate on the test set"
+fairseq-scl evaluate "${folders[@]}"
+step "results (mean ± std over draws)"
+fairseq-scl report "$runs" | tee "$runs/table.md"
+step "picture of the test embeddings"
+[ "$runs/tsne.png" -nt "${folders[-1]}/result.json" ] || fairseq-scl plot "$runs" --output "$runs/tsne.png"
+echo "$runs/tsne.png"
+step "watch the curves"
+echo "$PWD/.venv/bin/tensorboard --logdir $runs"
