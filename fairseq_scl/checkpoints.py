@@ -9,6 +9,7 @@ import argparse
 import collections
 import functools
 import pickle
+import re
 import typing
 
 import torch
@@ -63,7 +64,10 @@ def one_line_errors(load):
 
 
 def _reason(error: Exception) -> str:
-    """The sentence of torch's long message that says what is wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "WeightsUnpickler error" in line]
-    return (telling or lines or [type(error).__name__])[0]
+    """What torch's long message means, without its advice to load unsafely."""
+    text = str(error)
+    if found := re.search(r"GLOBAL (\S+)", text):
+        return f"it holds {found[1]}, which is not among the classes a checkpoint needs"
+    if found := re.search(r"WeightsUnpickler error: (.*)", text):
+        return found[1]
+    return (text.strip().splitlines() or [type(error).__name__])[0]

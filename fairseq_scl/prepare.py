@@ -222,7 +222,7 @@ def write_sentences(
 
 
 def write_labels(rows: Sequence[Row], classes: list[str] | None, folder: Path, split: str) -> None:
-    """Write class ids as fairseq's label data, or numbers as `SPLIT.label`; nothing without labels."""
+    """Write class ids as fairseq's label data, or numbers as `SPLIT.label`; none if unlabelled."""
     from fairseq.data.indexed_dataset import make_builder
 
     labels = [row.label for row in rows if row.label is not None]

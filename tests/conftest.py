@@ -57,6 +57,9 @@ def build_encoder(folder: Path, **options) -> Path:
     namespace = argparse.Namespace(**(values | options))
     torch.manual_seed(1)
     model = import_model.build(namespace, folder / "dict.txt")
+    for parameter in model.parameters():  # far enough apart for sentences to differ
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
     import_model.save_checkpoint(model, namespace, folder / "model.pt")
     import_model.write_flags(namespace, separator=True, folder=folder)
     return folder
@@ -111,20 +114,47 @@ def recipe(data, encoder) -> Recipe:
     return Recipe(data, encoder)
 
 
-def train(flags: list[str]) -> None:
-    """Run fairseq-train in this process, without what it remembers of earlier runs."""
-    from fairseq import checkpoint_utils, options
+def configure(flags: list[str]):
+    """fairseq's configuration for these flags of fairseq-train."""
+    from fairseq import options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-    from fairseq.logging import metrics
-    from fairseq_cli import train as fairseq_train
 
     import fairseq_scl.plugin  # noqa: F401
+
+    args = options.parse_args_and_arch(options.get_training_parser(), flags)
+    return convert_namespace_to_omegaconf(args)
+
+
+def build(flags: list[str]):
+    """Task, model and criterion for these flags of fairseq-train; the tiny encoder's weights."""
+    from fairseq import checkpoint_utils, tasks, utils
+
+    cfg = configure(flags)
+    task = tasks.setup_task(cfg.task)
+    utils.set_torch_seed(cfg.common.seed)
+    model = task.build_model(cfg.model)
+    if cfg.model.arch == "sentence_roberta":
+        path = cfg.checkpoint.finetune_from_model
+        model.load_state_dict(checkpoint_utils.load_checkpoint_to_cpu(path)["model"])
+    return task, model, task.build_criterion(cfg.criterion)
+
+
+def batch_of(task, split: str, rows) -> dict:
+    """These rows of a split as a batch."""
+    dataset = task.load_dataset(split)
+    return dataset.collater([dataset[i] for i in rows])
+
+
+def train(flags: list[str]) -> None:
+    """Run fairseq-train in this process, without what it remembers of earlier runs."""
+    from fairseq import checkpoint_utils
+    from fairseq.logging import metrics
+    from fairseq_cli import train as fairseq_train
 
     for function in (checkpoint_utils.save_checkpoint, fairseq_train.should_stop_early):
         vars(function).clear()
     metrics.reset()
-    args = options.parse_args_and_arch(options.get_training_parser(), flags)
-    fairseq_train.main(convert_namespace_to_omegaconf(args))
+    fairseq_train.main(configure(flags))
 
 
 def run(*command: object, timeout: float = 240) -> subprocess.CompletedProcess:

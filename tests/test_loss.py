@@ -133,10 +133,14 @@ def test_zero_vectors_get_no_gradient_but_their_neighbours_do(dtype):
     assert (gradient[~is_zero] != 0).any(1).all()
 
 
-@pytest.mark.parametrize("labels", [[0], [3, 1, 2, 0]], ids=["one example", "all different"])
+@pytest.mark.parametrize(
+    "labels", [[], [0], [3, 1, 2, 0]], ids=["empty", "one example", "all different"]
+)
 def test_a_batch_without_positives_costs_nothing_and_moves_nothing(labels):
     features, _ = random_batch(len(labels), 1)
-    value, gradient = value_and_gradient(supervised_contrastive_loss, features, tensor(labels))
+    value, gradient = value_and_gradient(
+        supervised_contrastive_loss, features, tensor(labels, dtype=int)
+    )
     assert value == 0
     assert (gradient == 0).all()
 

@@ -152,6 +152,15 @@ def test_undefined_correlations_are_zero(x, y):
     assert metrics.spearman(x, y) == 0
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("constant", [0.1, 0.3, 2.91])
+def test_pearson_of_one_constant_is_almost_zero_in_spite_of_rounding(constant):
+    """The constant's spread is a rounding error, which may also be negative."""
+    for n in range(1, 50):
+        x, y = np.full(n, constant), np.linspace(0, 5, n)
+        assert abs(metrics.pearson(*moments(x, y))) < 1e-3
+
+
 @pytest.mark.xfail(strict=True, reason="the two spreads are rounding errors, not zero")
 @pytest.mark.parametrize("constant", [0.1, 0.3, 2.91])
 def test_pearson_of_two_constants_is_zero_in_spite_of_rounding(constant):

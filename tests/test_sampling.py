@@ -6,7 +6,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fairseq_scl.sampling import SAMPLING, draw
+from fairseq_scl.sampling import SAMPLING, draw, stratified_order
 
 relaxed = settings(deadline=None, max_examples=80)
 seeds = st.integers(0, 2**31)
@@ -79,6 +79,23 @@ def test_stratified_keeps_each_class_within_one_row_of_its_share(example, seed):
     got = np.bincount(labels[draw_if_possible(labels, size, seed)], minlength=len(counts))
     assert (abs(got * len(labels) - size * counts) < len(labels)).all()
     assert (got > 0).all()
+
+
+@relaxed
+@given(st.lists(st.integers(1, 8), min_size=1, max_size=19), st.integers(1, 200))
+def test_stratified_order_keeps_the_shares_at_every_seat(few, many):
+    """Rare classes next to a frequent one are where simpler rules overshoot."""
+    counts = np.array([many, *few])
+    seats = np.zeros_like(counts)
+    for taken, label in enumerate(stratified_order(counts), start=1):
+        seats[label] += 1
+        assert (abs(seats * counts.sum() - taken * counts) < counts.sum()).all()
+    assert np.array_equal(seats, counts)
+
+
+def test_a_class_whose_share_is_a_whole_number_gets_just_that():
+    labels = shuffled_labels([32, 3, 2, 2, 4, 3])
+    assert np.bincount(labels[draw(labels, 23, 0)]).tolist() == [16, 2, 1, 1, 2, 1]
 
 
 @relaxed

@@ -67,7 +67,8 @@ class FewShotGlueTask(SentencePredictionTask):
 
     def __init__(self, cfg, data_dictionary, label_dictionary):
         super().__init__(cfg, data_dictionary, label_dictionary)
-        self.draw = None  # what draw.json holds
+        self.datasets: dict[str, RowsDataset] = {}
+        self.draw: dict | None = None  # what draw.json holds
         self.class_names = (
             [] if cfg.regression_target else read_class_names(Path(cfg.data, "label", "dict.txt"))
         )
@@ -93,7 +94,7 @@ class FewShotGlueTask(SentencePredictionTask):
         return super().setup_task(cfg, **kwargs)
 
     def build_model(self, cfg, from_checkpoint=False):
-        """Build the model and its classification head; it will refuse a checkpoint that does not fit.
+        """Build the model with its head; it will refuse a checkpoint that does not fit.
 
         Raises:
             UserError: if a checkpoint to start from is missing, or the model has no such head.
@@ -114,7 +115,7 @@ class FewShotGlueTask(SentencePredictionTask):
         halved = self.cfg.protocol == "few-shot" and split in ("valid", "test")
         stored = "valid" if halved else split
         self._require_files(stored)
-        others: dict = dict(self.datasets)
+        others = dict(self.datasets)
         whole = super().load_dataset(stored, combine=combine, **kwargs)
         self.datasets = others
         if isinstance(whole, SortDataset):
