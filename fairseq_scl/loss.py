@@ -64,7 +64,7 @@ def supervised_contrastive_loss(
 
     with torch.autocast(features.device.type, enabled=False):
         z = unit_vectors(features)
-        if len(z) < 2:  # nothing to compare with; logsumexp of an empty set has no gradient
+        if len(z) < 2:  # nothing to compare with
             return z.sum() * 0
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         logits = (z @ z.T / temperature).masked_fill(itself, -torch.inf)

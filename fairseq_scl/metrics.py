@@ -56,9 +56,14 @@ def f1(confusion: np.ndarray) -> float:
 
 
 def pearson(n: float, x: float, y: float, xx: float, yy: float, xy: float) -> float:
-    """Pearson's r in percent from the count and the sums of x, y, x*x, y*y and x*y."""
-    spread = (n * xx - x * x) * (n * yy - y * y)
-    return _percent(n * xy - x * y, np.sqrt(max(spread, 0.0)))
+    """Pearson's r in percent from the count and the sums of x, y, x*x, y*y and x*y.
+
+    0 where it is undefined (a constant).
+    """
+    spreads = n * xx - x * x, n * yy - y * y
+    if spreads[0] <= 1e-12 * n * xx or spreads[1] <= 1e-12 * n * yy:
+        return 0.0  # a constant, up to rounding
+    return _percent(n * xy - x * y, np.sqrt(spreads[0] * spreads[1]))
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
@@ -78,8 +83,9 @@ def pair_statistics(features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         `anchors` (examples with a positive), `positive_pairs`, `positive_similarity`,
         `negative_pairs`, `negative_similarity` (summed cosines), each a scalar tensor.
     """
-    z = unit_vectors(features)
-    similarity = z @ z.T
+    with torch.autocast(features.device.type, enabled=False):
+        z = unit_vectors(features)
+        similarity = z @ z.T
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     same = labels[:, None] == labels[None, :]
     positives, negatives = same & ~itself, ~same

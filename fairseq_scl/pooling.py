@@ -24,6 +24,7 @@ def pool(features: Tensor, is_token: Tensor, pooling: str) -> Tensor:
     if pooling == "cls":
         return features[:, 0]
     if pooling == "mean":
-        kept = torch.where(is_token.unsqueeze(-1), features.float(), 0)
+        total = features.dtype if features.dtype == torch.float64 else torch.float32
+        kept = torch.where(is_token.unsqueeze(-1), features.to(total), 0)
         return (kept.sum(1) / is_token.sum(1, keepdim=True).clamp(min=1)).type_as(features)
     raise ValueError(f"pooling must be one of {', '.join(POOLING)}, got {pooling!r}")

@@ -391,6 +391,11 @@ def test_no_other_character_ends_a_row(tmp_path, name, character):
     assert [row[1:] for row in rows] == [((text,), "1")]
 
 
+def test_a_lone_carriage_return_ends_no_row(tmp_path):
+    path = write(tmp_path / "a.tsv", "sentence\tlabel\nbefore\rafter\t1\n")
+    assert read_file(path, SINGLE) == [(2, ("before\rafter",), "1")]
+
+
 def test_no_other_character_ends_a_glue_row(tmp_path):
     text = "sentence\tlabel\nbefore\u2028after\u0085end\t1\n"
     write_task(tmp_path, "SST-2", train=text, dev=text)

@@ -101,7 +101,12 @@ class FewShotGlueTask(SentencePredictionTask):
         """
         if not from_checkpoint:
             self._require_starting_checkpoint()
-        model = super().build_model(cfg, from_checkpoint)
+        try:
+            model = super().build_model(cfg, from_checkpoint)
+        except AttributeError as error:
+            if "register_classification_head" not in str(error):
+                raise
+            raise UserError("this --arch has no classification head; RoBERTa's have") from None
         model.register_load_state_dict_pre_hook(self._require_fitting_checkpoint)
         return model
 
