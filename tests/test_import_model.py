@@ -479,6 +479,21 @@ def test_half_precision_weights_become_float32(tmp_path):
     assert difference(source, imported) < 1e-4
 
 
+@pytest.mark.xfail(strict=True, raises=UserError, reason="gamma and beta are not known")
+def test_layer_norms_by_their_older_names(tmp_path):
+    """bert-base-uncased, for one, has gamma and beta, which transformers reads too."""
+    from safetensors.torch import load_file, save_file
+
+    source = bert_source(tmp_path)
+    older = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    weights = load_file(tmp_path / "model.safetensors")
+    for new, old in older.items():
+        weights = {name.replace(new, old): tensor for name, tensor in weights.items()}
+    save_file(weights, tmp_path / "model.safetensors")
+    import_model(tmp_path, tmp_path / "imported")
+    assert difference(source, load(tmp_path / "imported")) < 1e-4
+
+
 @pytest.mark.needs_shared_data
 @pytest.mark.parametrize("kind", ["XLMRoberta", "Camembert"])
 @pytest.mark.xfail(strict=True, reason="its piece '\\r' breaks dict.txt")
@@ -650,6 +665,12 @@ def test_weights_of_fewer_layers(damaged):
 def test_weights_of_another_width(damaged):
     change_config(damaged, intermediate_size=40)
     assert "weights do not fit config.json" in refused(damaged)
+
+
+@pytest.mark.xfail(strict=True, raises=IndexError, reason="the rows are not counted")
+def test_weights_of_a_smaller_vocabulary(damaged):
+    change_config(damaged, vocab_size=1000)
+    assert "model.safetensors" in refused(damaged)
 
 
 def test_missing_tokenizer(damaged):
