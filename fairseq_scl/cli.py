@@ -5,6 +5,8 @@ import importlib
 import logging
 import sys
 
+from fairseq_scl.errors import UserError
+
 COMMANDS = {
     "import-model": ("import_model", "turn a Hugging Face encoder into a fairseq one"),
     "prepare": ("prepare", "turn labelled sentences into fairseq's binarized data"),
@@ -37,7 +39,10 @@ def main(arguments: list[str] | None = None) -> None:
             subparsers.add_parser(name, help=summary)
     args = parser.parse_args(arguments)
     logging.getLogger("fairseq").setLevel(logging.WARNING)  # the library speaks of every step
-    args.run(args)
+    try:
+        args.run(args)
+    except OSError as error:  # a full disk, a folder that may not be written
+        raise UserError(f"{error.filename or args.command}: {error.strerror or error}") from None
 
 
 if __name__ == "__main__":

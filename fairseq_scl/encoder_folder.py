@@ -16,6 +16,15 @@ GPT2_BPE = ("encoder.json", "vocab.bpe")
 SENTENCEPIECE = ("sentencepiece.bpe.model", "sentencepiece.model", "spm.model")
 
 
+# fairseq's dictionary has a line for each symbol
+LINE_BREAKS = str.maketrans({"\r": "␍", "\n": "␊"})
+
+
+def dictionary_symbol(token: str) -> str:
+    """How `dict.txt` writes a tokenizer's token."""
+    return token.translate(LINE_BREAKS)
+
+
 def sentencepiece_model(folder: Path) -> Path | None:
     """The sentencepiece model in `folder`, if there is one."""
     return next((folder / name for name in SENTENCEPIECE if (folder / name).is_file()), None)

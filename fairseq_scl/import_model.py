@@ -15,6 +15,7 @@ import argparse
 import importlib.util
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,16 @@ OPTIONS = (
     "activation_fn",
     "layernorm_eps",
     "pooling",
+)
+CONFIG_KEYS = (
+    "vocab_size",
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "hidden_act",
+    "layer_norm_eps",
+    "max_position_embeddings",
 )
 ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_accurate"}
 # beginning, padding, end, unknown, mask: fairseq's first four symbols and its last
@@ -102,12 +113,17 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
         UserError: if it is not an encoder of a known kind, or files are missing or damaged.
     """
     config = _read_json(source / "config.json")
+    if not isinstance(config, dict):
+        raise UserError(f"{source}/config.json is not a JSON object")
     model_type = config.get("model_type")
     if model_type not in MODEL_TYPES:
         raise UserError(
             f"{source}/config.json: model_type '{model_type}' is not one of "
             f"{', '.join(MODEL_TYPES)}"
         )
+    missing = [key for key in CONFIG_KEYS if key not in config]
+    if missing:
+        raise UserError(f"{source}/config.json lacks {', '.join(missing)}")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise UserError(f"{source}/config.json: only absolute position embeddings are supported")
     if config["hidden_act"] not in ACTIVATIONS:
@@ -116,6 +132,8 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
             f"{', '.join(ACTIVATIONS)}"
         )
     is_bert = model_type == "bert"
+    if not is_bert and config.get("pad_token_id") != 1:
+        raise UserError(f"{source}/config.json: pad_token_id must be 1, where positions start")
     tokens = vocabulary(tokenizer, model_type, config["vocab_size"])
     order = dictionary_order(tokens, BERT_SPECIALS if is_bert else SPECIALS, tokenizer)
     options = argparse.Namespace(
@@ -130,9 +148,11 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
     options.arch = closest_architecture(options)
     # RoBERTa's table starts with two rows for fairseq's padding offset
     options.max_positions = config["max_position_embeddings"] - (0 if is_bert else 2)
-    weights = {name: tensor.float() for name, tensor in _read_safetensors(source).items()}
+    weights = _read_safetensors(source)
     with new_folder(output) as folder:
-        symbols = [tokens[i] for i in order[4:-1]]
+        symbols = [encoder_folder.dictionary_symbol(tokens[i]) for i in order[4:-1]]
+        if twice := [name for name, n in Counter([*SPECIALS, *symbols]).items() if n > 1]:
+            raise UserError(f"{tokenizer}: token '{twice[0]}' would stand twice in dict.txt")
         (folder / encoder_folder.DICTIONARY).write_text(
             "".join(f"{symbol} 1\n" for symbol in symbols), encoding="utf-8"
         )
@@ -146,7 +166,8 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
         try:
             model.load_state_dict(fresh | converted)
         except RuntimeError as error:
-            raise UserError(f"{source}: weights do not fit config.json ({error})") from None
+            reason = " ".join(str(error).split())
+            raise UserError(f"{source}: weights do not fit config.json ({reason})") from None
         save_checkpoint(model, options, folder / encoder_folder.MODEL)
         copy_tokenizer(tokenizer, folder)
         write_flags(options, separator=not is_bert, folder=folder)
@@ -168,7 +189,11 @@ def import_fairseq(source: Path, tokenizer: Path, output: Path) -> None:
         for name in (encoder_folder.MODEL, encoder_folder.DICTIONARY):
             shutil.copyfile(source / name, folder / name)
         copy_tokenizer(tokenizer, folder)
-        write_flags(options, separator=True, folder=folder)
+        flags = source / encoder_folder.TRAIN_FLAGS
+        if flags.is_file():
+            shutil.copyfile(flags, folder / flags.name)
+        else:
+            write_flags(options, separator=True, folder=folder)
 
 
 def vocabulary(folder: Path, model_type: str, size: int) -> list[str]:
@@ -179,10 +204,8 @@ def vocabulary(folder: Path, model_type: str, size: int) -> list[str]:
     """
     spm = encoder_folder.sentencepiece_model(folder)
     if (folder / encoder_folder.TOKENIZER_JSON).is_file():
-        from tokenizers import Tokenizer
-
-        ids = Tokenizer.from_file(str(folder / encoder_folder.TOKENIZER_JSON)).get_vocab()
-    elif (folder / "vocab.json").is_file():
+        ids = _read_tokenizer(folder / encoder_folder.TOKENIZER_JSON).get_vocab()
+    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         ids = _read_json(folder / "vocab.json")
     elif spm:
         ids = {token: i for i, token in enumerate(sentencepiece_vocabulary(spm, model_type))}
@@ -251,6 +274,11 @@ def convert(
     positions = positions + take(f"{prefix}embeddings.token_type_embeddings.weight")[0]
     if is_bert:  # fairseq counts positions from the padding index + 1 = 2
         positions = torch.cat([positions.new_zeros(2, positions.size(1)), positions])
+    rows = len(take(prefix + marker))
+    if rows != len(order):
+        raise UserError(
+            f"{source}/model.safetensors has {rows} tokens, config.json says {len(order)}"
+        )
     to = "encoder.sentence_encoder"
     converted = {
         f"{to}.embed_tokens.weight": take(prefix + marker)[order],
@@ -319,7 +347,11 @@ def save_checkpoint(model, options: argparse.Namespace, path: Path) -> None:
 
 
 def copy_tokenizer(source: Path, output: Path) -> None:
-    """Copy the tokenizer files that `prepare` reads."""
+    """Copy the tokenizer files that `prepare` reads.
+
+    Raises:
+        UserError: if there is none.
+    """
     spm = encoder_folder.sentencepiece_model(source)
     if (source / encoder_folder.TOKENIZER_JSON).is_file():
         names = [encoder_folder.TOKENIZER_JSON]
@@ -333,8 +365,10 @@ def copy_tokenizer(source: Path, output: Path) -> None:
         names = []
     elif spm:
         names = [spm.name]
+    elif all((source / name).is_file() for name in encoder_folder.GPT2_BPE):
+        names = list(encoder_folder.GPT2_BPE)
     else:
-        names = [name for name in encoder_folder.GPT2_BPE if (source / name).is_file()]
+        raise UserError(f"{source} has no tokenizer files; --tokenizer DIR says where they lie")
     for name in names:
         shutil.copyfile(source / name, output / name)
 
@@ -366,7 +400,17 @@ def _read_json(path: Path) -> dict:
         raise UserError(f"{path} cannot be read ({error})") from None
 
 
+def _read_tokenizer(path: Path):
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise UserError(f"{path} cannot be read ({error})") from None
+
+
 def _read_safetensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights in float32, under the names that transformers gives them today."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -374,6 +418,10 @@ def _read_safetensors(folder: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise UserError(f"{path} is missing (weights are read from safetensors only)")
     try:
-        return load_file(path)
+        weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error})") from None
+    older = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+    for old, new in older.items():
+        weights = {name.replace(old, new): tensor for name, tensor in weights.items()}
+    return {name: tensor.float() for name, tensor in weights.items()}

@@ -32,6 +32,7 @@ from fairseq_scl.shorten import shortened_lengths
 from fairseq_scl.tables import GLUE, Columns, Row, read_file, read_glue
 from fairseq_scl.tokenizers import Tokenizer, load_tokenizer
 
+RESERVED = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 CHUNK = 4096  # rows tokenized at a time
 Splits = dict[str, tuple[Path, list[Row]]]
 
@@ -87,9 +88,12 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{dictionary_path} is missing; --encoder takes an encoder folder")
     symbols = SentencePredictionTask.load_dictionary(str(dictionary_path)).symbols
     tokenizer = load_tokenizer(args.encoder, symbols)
-    max_length = args.max_length or encoder_positions(args.encoder)
+    positions = encoder_positions(args.encoder)
+    max_length = positions if args.max_length is None else args.max_length
     if max_length < 8:
         raise UserError(f"--max-length {max_length} must be at least 8")
+    if max_length > positions:
+        raise UserError(f"--max-length {max_length} is beyond the encoder's {positions} positions")
     with new_folder(args.output) as folder:
         keys = [f"input{i}" for i in range(len(splits["train"][1][0].sentences))]
         for key in keys:
@@ -150,6 +154,8 @@ def class_names(path: Path, rows: list[Row]) -> list[str]:
             raise UserError(f"{path}, row {row.line}: no label")
         if re.search(r"[\r\n\0]", row.label):
             raise UserError(f"{path}, row {row.line}: a label must be one line of text")
+        if row.label in RESERVED or row.label.startswith("madeupword"):
+            raise UserError(f"{path}, row {row.line}: label '{row.label}' is fairseq's own")
     names = {row.label for row in rows if row.label}
     numeric = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
     return sorted(names, key=lambda name: (int(name) if numeric else 0, name))

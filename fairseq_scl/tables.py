@@ -113,11 +113,12 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number and text of each line; only `\\n` and `\\r\\n` end one."""
     number = 0
     try:
-        with open(path, encoding="utf-8-sig", newline="\n") as file:
+        with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
-                yield number, line.removesuffix("\n").removesuffix("\r")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield number, text.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}, after row {number}: not UTF-8 ({error.reason})") from None
+        raise UserError(f"{path}, row {number}: not UTF-8 ({error.reason})") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
 
@@ -126,6 +127,8 @@ def _column_indices(
     path: Path, header: list[str], columns: Columns
 ) -> tuple[list[int], int | None]:
     """Where the sentences and the label stand; a split without the label column is unlabelled."""
+    if header == [""] or not header:
+        raise UserError(f"{path} is empty")
     for name in columns.sentences:
         if name not in header:
             raise UserError(f"{path}: no column '{name}'; the columns are {', '.join(header)}")
@@ -160,15 +163,15 @@ def _read_tsv(
 def _read_csv(path: Path, columns: Columns) -> Iterator[Row]:
     reader = csv.reader((line + "\n" for _, line in _lines(path)), strict=True)
     try:
-        sentences, label = _column_indices(path, next(reader, []), columns)
-        needed = max(*sentences, -1 if label is None else label) + 1
+        header = next(reader, [])
+        sentences, label = _column_indices(path, header, columns)
         for fields in reader:
             if not fields:
                 continue
-            if len(fields) < needed:
+            if len(fields) != len(header):
                 raise UserError(
                     f"{path}, row {reader.line_num}: {len(fields)} fields, "
-                    f"at least {needed} are needed"
+                    f"the header has {len(header)}"
                 )
             yield Row(
                 reader.line_num,
@@ -185,14 +188,18 @@ def _read_json_lines(path: Path, columns: Columns) -> Iterator[Row]:
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, row {number}: not JSON ({error})") from None
         if not isinstance(record, dict):
             raise UserError(f"{path}, row {number}: not a JSON object")
         for name in columns.sentences:
             if not isinstance(record.get(name), str):
                 raise UserError(f"{path}, row {number}: '{name}' must be a string")
+            if any("\ud800" <= character <= "\udfff" for character in record[name]):
+                raise UserError(f"{path}, row {number}: '{name}' holds half a character")
         label = record.get(columns.label)
+        if not isinstance(label, str | int | float | None) or isinstance(label, bool):
+            raise UserError(f"{path}, row {number}: '{columns.label}' must be a string or a number")
         yield Row(
             number,
             tuple(record[name].strip() for name in columns.sentences),

@@ -9,6 +9,7 @@ import numpy as np
 from fairseq_scl.encoder_folder import (
     GPT2_BPE,
     TOKENIZER_JSON,
+    dictionary_symbol,
     sentencepiece_model,
 )
 from fairseq_scl.errors import UserError
@@ -17,7 +18,13 @@ from fairseq_scl.errors import UserError
 Tokenizer = Callable[[Sequence[str]], list[np.ndarray]]
 
 # how BERT names what fairseq's dictionary holds under its own names
-SPECIAL_NAMES = {"[CLS]": "<s>", "[PAD]": "<pad>", "[SEP]": "</s>", "[UNK]": "<unk>"}
+SPECIAL_NAMES = {
+    "[CLS]": "<s>",
+    "[PAD]": "<pad>",
+    "[SEP]": "</s>",
+    "[UNK]": "<unk>",
+    "[MASK]": "<mask>",
+}
 
 
 def load_tokenizer(folder: Path, symbols: list[str]) -> Tokenizer:
@@ -52,8 +59,9 @@ def load_tokenizer(folder: Path, symbols: list[str]) -> Tokenizer:
 
 def dictionary_ids(tokens: list[str], index: dict[str, int], where: Path) -> np.ndarray:
     """The dictionary's id for each token of a tokenizer; `<unk>` for those it lacks."""
-    ids = np.array([index.get(token, index["<unk>"]) for token in tokens], dtype=np.int32)
-    known = sum(token in index for token in tokens)
+    symbols = [dictionary_symbol(token) for token in tokens]
+    ids = np.array([index.get(symbol, index["<unk>"]) for symbol in symbols], dtype=np.int32)
+    known = sum(symbol in index for symbol in symbols)
     if known < len(tokens) / 2:
         raise UserError(
             f"{where}: only {known} of {len(tokens)} tokens are in dict.txt; "

@@ -264,10 +264,6 @@ def test_label_dictionary_counts_the_training_labels(tmp_path, tiny):
         "a\u2028b",
         "été",
         "#1",
-        pytest.param(
-            "<unk>",
-            marks=pytest.mark.xfail(strict=True, reason="fairseq's dictionary has it already"),
-        ),
     ],
 )
 def test_fairseq_reads_the_label_dictionary(tmp_path, tiny, label):
@@ -650,7 +646,7 @@ def test_a_dictionary_of_another_tokenizer(tmp_path, encoder):
         7,
         1,
         -3,
-        pytest.param(0, marks=pytest.mark.xfail(strict=True, reason="0 is taken for 'not given'")),
+        0,
     ],
 )
 def test_a_length_that_is_too_small(tmp_path, tiny, length):
@@ -658,14 +654,20 @@ def test_a_length_that_is_too_small(tmp_path, tiny, length):
     assert message.endswith(f"--max-length {length} must be at least 8")
 
 
-@pytest.mark.xfail(strict=True, reason="it is not compared with the encoder's positions")
 def test_a_length_beyond_the_encoders_positions(tmp_path, encoder):
     flags = "--arch roberta --max-positions 24 --init-token 0\n"
     (encoder / "train_flags.txt").write_text(flags, encoding="utf-8")
     assert "--max-length 25" in refused(tmp_path, encoder, "--max-length", 25)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="the tokenizer's own exception")
+@pytest.mark.parametrize("label", ["<unk>", "<mask>", "madeupword0000"])
+def test_a_label_that_fairseq_keeps_to_itself(tmp_path, tiny, label):
+    train = tmp_path / "train.jsonl"
+    train.write_text(f'{{"sentence": "odd", "label": "{label}"}}\n', encoding="utf-8")
+    message = refused_arguments(tmp_path, tiny, "--train", train, "--valid", train)
+    assert f"{train}, row 1: label '{label}' is fairseq's own" in message
+
+
 def test_half_of_a_character_in_json(tmp_path, tiny):
     train = tmp_path / "train.jsonl"
     train.write_text('{"sentence": "odd \\ud83d", "label": "x"}\n', encoding="utf-8")
