@@ -5,7 +5,7 @@ import importlib
 import logging
 import sys
 
-from fairseq_scl.errors import UserError
+from fairseq_scl.errors import NO_FAIRSEQ, UserError
 
 COMMANDS = {
     "import-model": ("import_model", "turn a Hugging Face encoder into a fairseq one"),
@@ -19,6 +19,7 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand named first in `arguments` (default: the command line)."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    logging.getLogger("fairseq").setLevel(logging.WARNING)  # the library speaks of every step
     parser = argparse.ArgumentParser(
         prog="fairseq-scl",
         description="Supervised contrastive fine-tuning: what surrounds fairseq-train.",
@@ -38,9 +39,12 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             subparsers.add_parser(name, help=summary)
     args = parser.parse_args(arguments)
-    logging.getLogger("fairseq").setLevel(logging.WARNING)  # the library speaks of every step
     try:
         args.run(args)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "fairseq":
+            raise
+        raise UserError(NO_FAIRSEQ) from None
     except OSError as error:  # a full disk, a folder that may not be written
         raise UserError(f"{error.filename or args.command}: {error.strerror or error}") from None
 

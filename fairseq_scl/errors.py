@@ -1,5 +1,7 @@
 """The one exception for a user's mistake."""
 
+NO_FAIRSEQ = "fairseq is not installed; install it with: pip install 'fairseq-scl[fairseq]'"
+
 
 class UserError(SystemExit):
     """A mistake in a flag, file or value, told in one line.

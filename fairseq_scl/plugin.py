@@ -5,11 +5,9 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "fairseq":
         raise
-    from fairseq_scl.errors import UserError
+    from fairseq_scl.errors import NO_FAIRSEQ, UserError
 
-    raise UserError(
-        "fairseq is not installed; install it with: pip install 'fairseq-scl[fairseq]'"
-    ) from None
+    raise UserError(NO_FAIRSEQ) from None
 
 from fairseq_scl import checkpoints
 from fairseq_scl.criterions import sentence_prediction_scl  # noqa: F401

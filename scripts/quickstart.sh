@@ -34,6 +34,7 @@ for number in shots draws; do
 done
 case $data in
   sample) protocol=given ;;
+  glue:STS-B) echo "quickstart: glue:STS-B is a regression, it has no classes to contrast" >&2; exit 2 ;;
   glue:?*) protocol=few-shot
     if [ -z "$glue_dir" ]; then echo "quickstart: --data $data needs --glue-dir" >&2; exit 2; fi ;;
   *) echo "quickstart: --data $data must be sample or glue:TASK" >&2; exit 2 ;;
@@ -109,7 +110,10 @@ fairseq-scl evaluate "${folders[@]}"
 step "results (mean ± std over draws)"
 fairseq-scl report "$runs" | tee "$runs/table.md"
 step "picture of the test embeddings"
-[ "$runs/tsne.png" -nt "${folders[-1]}/result.json" ] || fairseq-scl plot "$runs" --output "$runs/tsne.png"
-echo "$runs/tsne.png"
+if [ "$runs/tsne.png" -nt "${folders[-1]}/result.json" ]; then
+  echo "$runs/tsne.png"
+else
+  fairseq-scl plot "$runs" --output "$runs/tsne.png"
+fi
 step "watch the curves"
 echo "$PWD/.venv/bin/tensorboard --logdir $runs"

@@ -9,8 +9,8 @@ cd "$(dirname "$0")/.."
 
 extras="fairseq${1:+,$1}"
 pins=scripts/constraints.txt
-stamp=".venv/installed-$(cat setup.py "$pins" scripts/setup.sh <(echo "$extras") | sha256sum | cut -c1-16)"
-[ -e "$stamp" ] && exit 0
+stamp=".venv/installed-$(cat setup.py "$pins" scripts/setup.sh | sha256sum | cut -c1-16)${1:+-$1}"
+compgen -G "$stamp*" > /dev/null && exit 0
 
 supported() {
   "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null

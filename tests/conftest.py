@@ -169,7 +169,7 @@ def run(*command: object, timeout: float = 240) -> subprocess.CompletedProcess:
     )
 
 
-def last_validation(log: str) -> dict[str, float]:
+def last_validation(log: str, split: str = "valid") -> dict[str, float]:
     """The numbers of the last validation that fairseq logged."""
-    line = [line for line in log.splitlines() if "INFO | valid |" in line][-1]
+    line = [line for line in log.splitlines() if f"INFO | {split} |" in line][-1]
     return {key: float(value) for key, value in re.findall(r"\| (\w+) ([-+.e\d]+)(?= |$)", line)}

@@ -131,9 +131,22 @@ def test_a_checkpoint_of_another_dictionary_is_told(recipe, data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
     with open(tmp_path / "data" / "input0" / "dict.txt", "a", encoding="utf-8") as file:
         file.write("surplus 1\n")
-    flags = [str(tmp_path / "data"), *recipe.flags(tmp_path / "run")[1:]]
+    shutil.copy(recipe.encoder / "model.pt", tmp_path / "model.pt")
+    more = ("--finetune-from-model", tmp_path / "model.pt")
+    flags = [str(tmp_path / "data"), *recipe.flags(tmp_path / "run", *more)[1:]]
     with pytest.raises(SystemExit, match=r"the checkpoint has \d+ tokens, .*dict.txt gives \d+"):
         train(flags)
+
+
+def test_a_dictionary_in_another_order_is_told(recipe, data, tmp_path):
+    """Of the same size, so that only the words of the file beside the checkpoint tell."""
+    import shutil
+
+    shutil.copytree(data, tmp_path / "data")
+    path = tmp_path / "data" / "input0" / "dict.txt"
+    path.write_text("".join(sorted(path.read_text().splitlines(keepends=True))))
+    with pytest.raises(SystemExit, match=r"data/input0/dict.txt is not .*tiny/dict.txt"):
+        train([str(tmp_path / "data"), *recipe.flags(tmp_path / "run")[1:]])
 
 
 def test_a_checkpoint_of_another_architecture_is_told(recipe, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, last_validation, run, train
+from conftest import ROOT, last_validation, prepare, run, train
 
 
 def load(path: Path) -> dict:
@@ -84,18 +84,26 @@ def test_fairseq_validate_loads_what_a_run_writes(finished, recipe):
     assert "accuracy" in result.stdout + result.stderr
 
 
-def test_the_hub_loads_what_a_run_writes(finished, recipe):
-    import fairseq_scl.plugin  # noqa: F401
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_hub_loads_what_a_run_writes(recipe, tmp_path, pooling):
     from fairseq_scl.models.sentence_roberta import SentenceRobertaModel
 
+    train(recipe.flags(tmp_path, "--pooling", pooling, "--max-update", 2))
     hub = SentenceRobertaModel.from_pretrained(
-        str(finished), "checkpoint_best.pt", str(recipe.data)
+        str(tmp_path), "checkpoint_best.pt", str(recipe.data)
     ).eval()
+    assert hub.model.args.pooling == pooling
     tokens = torch.tensor([[0, 10, 11, 2, 1, 1], [0, 12, 13, 14, 15, 2]])
     log_probabilities = hub.predict("sentence_classification_head", tokens)
     assert log_probabilities.exp().sum(1).allclose(torch.ones(2))
     alone = hub.predict("sentence_classification_head", tokens[0, :4])
     assert torch.allclose(alone[0], log_probabilities[0], atol=1e-6)
+
+
+def test_the_best_checkpoint_is_chosen_on_the_unrounded_metric(recipe, tmp_path):
+    train(recipe.flags(tmp_path, "--best-checkpoint-metric", "mcc"))
+    best = load(tmp_path / "checkpoint_best.pt")["extra_state"]["best"]
+    assert best != round(best, 3)
 
 
 def two_processes(flags: list[str], folder: Path) -> list[str]:
@@ -140,3 +148,18 @@ def test_two_processes_report_what_one_reports(recipe, tmp_path):
         assert a[key] == b[key]
     assert a["ce_loss"] == pytest.approx(b["ce_loss"], abs=2e-5)
     assert 0 < a["accuracy"] < 100
+
+
+def test_two_processes_correlate_as_one_does(recipe, encoder, tmp_path):
+    text = "sentence\tlabel\n" + "".join(f"number {i} of {i * i}\t{i / 7}\n" for i in range(30))
+    (tmp_path / "scores.tsv").write_text(text)
+    files = ("--train", tmp_path / "scores.tsv", "--valid", tmp_path / "scores.tsv")
+    data = prepare(tmp_path / "data", encoder, *files, "--regression")
+    still = ["--lr", "0", "--max-update", "1", "--scl-weight", "0", "--regression-target"]
+    still += ["--best-checkpoint-metric", "spearman"]
+    flags = [[str(data), *recipe.flags(tmp_path / name, *still)[1:]] for name in ("one", "two")]
+    one = run("fairseq-train", *flags[0])
+    two = two_processes(flags[1], tmp_path)
+    a, b = last_validation(one.stdout + one.stderr), last_validation(two[0])
+    assert a["spearman"] == b["spearman"] != 0
+    assert a["pearson"] == pytest.approx(b["pearson"], abs=1e-3)

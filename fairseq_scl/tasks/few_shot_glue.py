@@ -226,8 +226,16 @@ class FewShotGlueTask(SentencePredictionTask):
             else self.cfg.restore_file,
         }
         for flag, path in starting.items():
-            if path and not os.path.isfile(path):
+            if not path:
+                continue
+            if not os.path.isfile(path):
                 raise UserError(f"{flag} {path}: no such file")
+            theirs = Path(path).with_name("dict.txt")
+            ours = Path(self.cfg.data, "input0", "dict.txt")
+            if theirs.is_file() and theirs.read_bytes() != ours.read_bytes():
+                raise UserError(
+                    f"{ours} is not {theirs}; prepare the data with the checkpoint's own dict.txt"
+                )
 
     def _require_fitting_checkpoint(self, model, state_dict, *_) -> None:
         """Run by torch before it copies `state_dict` into the model."""

@@ -1,0 +1,168 @@
+"""evaluate, report, plot, the command line itself, and the package's metadata."""
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, train
+
+from fairseq_scl.cli import COMMANDS, main
+
+
+@pytest.fixture(scope="module")
+def runs(recipe, tmp_path_factory):
+    """Two draws, each with both losses, evaluated."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, weight in {"ce": 0, "scl": 0.9}.items():
+        for draw in (1, 2):
+            run_folder = folder / name / str(draw)
+            train(recipe.flags(run_folder, "--scl-weight", weight, "--shots-seed", draw))
+            (run_folder / "seconds.txt").write_text("12\n")
+    main(["evaluate", *map(str, sorted(folder.glob("*/*")))])
+    return folder
+
+
+def test_evaluate_reports_what_fairseq_validate_reports(runs, recipe):
+    from conftest import last_validation, run
+
+    result = json.loads((runs / "scl" / "1" / "result.json").read_text())
+    validated = run(
+        "fairseq-validate", recipe.data, "--user-dir", ROOT / "fairseq_scl", "--cpu",
+        "--path", runs / "scl" / "1" / "checkpoint_best.pt", "--task", "few_shot_glue",
+        "--criterion", "sentence_prediction_scl", "--valid-subset", "test", "--batch-size", 64,
+        "--log-format", "simple",
+    )  # fmt: skip
+    expected = last_validation(validated.stdout + validated.stderr, "test")
+    for key in ("accuracy", "mcc", "ce_loss"):
+        assert result["test"][key] == pytest.approx(expected[key], rel=1e-4)
+    assert (result["num_shots"], result["scl_weight"], result["split"]) == (20, 0.9, "test")
+
+
+def test_evaluate_stores_embeddings_in_the_order_of_the_rows(runs, recipe):
+    from conftest import PACKAGE
+
+    stored = np.load(runs / "ce" / "1" / "test_embeddings.npz")
+    assert stored["features"].shape == (200, 32)
+    lines = (PACKAGE / "sample_data" / "test.tsv").read_text().splitlines()[1:]
+    assert stored["labels"].tolist() == [int(line.endswith("positive")) for line in lines]
+
+
+def test_evaluate_reads_the_test_set_once(runs):
+    path = runs / "ce" / "1" / "result.json"
+    before = path.stat().st_mtime_ns
+    main(["evaluate", str(path.parent)])
+    assert path.stat().st_mtime_ns == before
+
+
+def test_evaluate_names_a_missing_run(tmp_path):
+    with pytest.raises(SystemExit, match=r"checkpoint_best.pt: no such file"):
+        main(["evaluate", str(tmp_path)])
+
+
+def test_report_gives_mean_and_std_of_each_loss(runs, capsys):
+    main(["report", str(runs)])
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if "CE" in line]
+    assert [row[2].strip() for row in rows] == ["CE", "CE+SCL (λ 0.9, τ 0.3)"]
+    for row, loss in zip(rows, ("ce", "scl"), strict=True):
+        results = [json.loads((runs / loss / d / "result.json").read_text()) for d in "12"]
+        values = [result["test"]["accuracy"] for result in results]
+        assert row[5].strip() == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+        assert row[6].strip() == "12.0 ± 0.0"
+
+
+def test_report_without_results_says_what_to_do(tmp_path):
+    with pytest.raises(SystemExit, match="run 'fairseq-scl evaluate' first"):
+        main(["report", str(tmp_path)])
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_plot_draws_a_panel_for_each_loss(runs, tmp_path, suffix):
+    main(["plot", str(runs), "--output", str(tmp_path / f"tsne.{suffix}")])
+    content = (tmp_path / f"tsne.{suffix}").read_bytes()
+    assert content.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
+    assert len(content) > 10_000
+
+
+def test_plot_refuses_another_kind_of_file(runs, tmp_path):
+    with pytest.raises(SystemExit, match="must end in .png or .svg"):
+        main(["plot", str(runs), "--output", str(tmp_path / "tsne.gif")])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert "fairseq-scl " + command in capsys.readouterr().out
+
+
+def test_an_unwritable_place_is_told_in_one_line(encoder, tmp_path):
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / "data"
+    with pytest.raises(SystemExit, match=r"fairseq-scl: error: .*file: File exists"):
+        main(["prepare", str(output), "--encoder", str(encoder), "--data", "sample"])
+
+
+WITHOUT_FAIRSEQ = "import sys; sys.modules['fairseq'] = None; "
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import fairseq_scl.plugin",
+        "from fairseq_scl.cli import main; main(['import-model', 'minilm', '/nonexistent'])",
+        "from fairseq_scl.cli import main; "
+        "main(['prepare', '/nonexistent/out', '--encoder', 'x', '--data', 'sample'])",
+    ],
+)
+def test_without_fairseq_one_line_says_what_to_install(code):
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_FAIRSEQ + code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "fairseq-scl: error: fairseq is not installed; install it with: "
+        "pip install 'fairseq-scl[fairseq]'"
+    ]
+
+
+def test_fairseq_is_an_extra_only():
+    required = [r for r in importlib.metadata.requires("fairseq-scl") or [] if "fairseq" in r]
+    assert required == ['fairseq-fixed==0.12.3.1; extra == "fairseq"']
+
+
+def test_the_quickstart_ends_with_a_table_and_a_picture(encoder, tmp_path):
+    command = (
+        f"bash scripts/quickstart.sh --encoder {encoder} --draws 1 --output {tmp_path / 'out'}"
+    ).split()
+    first = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=500)
+    assert first.returncode == 0, first.stderr[-2000:]
+    assert first.stdout.count("fairseq-train ") == 2
+    for told in ("| 20 | CE | 1 |", "| 20 | CE+SCL", "tsne.png", "tensorboard --logdir"):
+        assert told in first.stdout
+    second = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=500)
+    assert second.returncode == 0
+    assert "fairseq-train" not in second.stdout
+    assert "| 20 | CE+SCL" in second.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--data glue:SST-2", "needs --glue-dir"),
+        ("--data mine", "must be sample or glue:TASK"),
+        ("--data glue:STS-B --glue-dir x", "is a regression"),
+        ("--shots many", "must be a whole number"),
+        ("--draws", "needs a value"),
+        ("--colour", "unknown option --colour"),
+    ],
+)
+def test_the_quickstart_refuses_what_it_does_not_know(arguments, told):
+    command = ["bash", "scripts/quickstart.sh", *arguments.split()]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 2
+    assert told in result.stderr
+    assert len(result.stderr.splitlines()) == 1
