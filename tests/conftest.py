@@ -28,7 +28,7 @@ def build_encoder(folder: Path, **options) -> Path:
     import torch
     from tokenizers import ByteLevelBPETokenizer
 
-    from fairseq_scl import import_model
+    from fairseq_scl import hugging_face, import_model
     from fairseq_scl.tables import Columns, read_file
 
     folder.mkdir(parents=True)
@@ -37,12 +37,12 @@ def build_encoder(folder: Path, **options) -> Path:
     tokenizer.train_from_iterator(
         (row.sentences[0] for row in rows),
         vocab_size=400,
-        special_tokens=list(import_model.SPECIALS),
+        special_tokens=list(hugging_face.SPECIALS),
         show_progress=False,
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    tokens = import_model.vocabulary(folder, "roberta", tokenizer.get_vocab_size())
-    order = import_model.dictionary_order(tokens, import_model.SPECIALS, folder)
+    tokens = hugging_face.vocabulary(folder, "roberta", tokenizer.get_vocab_size())
+    order = hugging_face.dictionary_order(tokens, hugging_face.SPECIALS, folder)
     (folder / "dict.txt").write_text(
         "".join(f"{tokens[i]} 1\n" for i in order[4:-1]), encoding="utf-8"
     )
