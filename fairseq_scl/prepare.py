@@ -4,8 +4,8 @@
     fairseq-scl prepare data/mine --encoder encoders/minilm \\
         --train a.csv --valid b.csv --test c.csv --sentence text --label class
 
-OUTPUT receives input0/ (and input1/ for sentence pairs), label/ and prepared.json, which lists
-the source files with their checksums. Class ids follow the sorted labels of the training data.
+OUTPUT receives input0/ (and input1/ for sentence pairs), label/, text/ (the sentences themselves,
+a JSON list a row) and prepared.json, which lists the source files with their checksums. Class ids follow the sorted labels of the training data.
 Files end in .tsv (unquoted), .csv or .jsonl. Spaces around a field are dropped.
 """
 
@@ -100,11 +100,13 @@ def run(args: argparse.Namespace) -> None:
             (folder / key).mkdir()
             shutil.copyfile(dictionary_path, folder / key / "dict.txt")
         (folder / "label").mkdir()
+        (folder / "text").mkdir()
         told = {}
         for split, (path, rows) in splits.items():
             stems = [folder / key / split for key in keys]
             shortened = write_sentences(rows, tokenizer, len(symbols), max_length, stems, split)
             write_labels(rows, classes, folder / "label", split)
+            write_text(rows, folder / "text" / f"{split}.jsonl")
             told[split] = describe(path, rows, shortened)
         if classes is not None:
             counts = Counter(row.label for row in splits["train"][1])
@@ -244,6 +246,13 @@ def write_labels(rows: Sequence[Row], classes: list[str] | None, folder: Path, s
     for label in labels:
         builder.add_item(torch.from_numpy(np.array([index[label], 2], dtype=np.int32)))
     builder.finalize(str(folder / f"{split}.idx"))
+
+
+def write_text(rows: Sequence[Row], path: Path) -> None:
+    """Write the sentences of each row as a JSON list on a line of its own."""
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row.sentences, ensure_ascii=False) + "\n")
 
 
 def describe(path: Path, rows: list[Row], shortened: int) -> dict:

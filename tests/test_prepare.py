@@ -118,6 +118,7 @@ def test_layout_of_single_sentences(tmp_path, tiny):
         "label/dict.txt",
         *indexed("input0", "train", "valid", "test"),
         *indexed("label", "train", "valid", "test"),
+        *(f"text/{split}.jsonl" for split in ("train", "valid", "test")),
     }
 
 
@@ -132,7 +133,16 @@ def test_layout_of_pairs(tmp_path, tiny):
         *indexed("input0", "train", "valid"),
         *indexed("input1", "train", "valid"),
         *indexed("label", "train", "valid"),
+        "text/train.jsonl",
+        "text/valid.jsonl",
     }
+
+
+def test_the_sentences_are_kept_as_text(tmp_path, tiny):
+    rows = [("Œuvre \u2028 one.", "Two.", "same"), ("", "Four.", "other")]
+    output = prepare_pairs(tmp_path, tiny, train=rows, valid=rows)
+    lines = (output / "text" / "train.jsonl").read_text(encoding="utf-8").split("\n")
+    assert [json.loads(line) for line in lines[:-1]] == [list(row[:2]) for row in rows]
 
 
 def test_nothing_but_the_output_is_written(tmp_path, tiny):
