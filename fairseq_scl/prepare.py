@@ -5,8 +5,9 @@
         --train a.csv --valid b.csv --test c.csv --sentence text --label class
 
 OUTPUT receives input0/ (and input1/ for sentence pairs), label/, text/ (the sentences themselves,
-a JSON list a row) and prepared.json, which lists the source files with their checksums. Class ids follow the sorted labels of the training data.
-Files end in .tsv (unquoted), .csv or .jsonl. Spaces around a field are dropped.
+a JSON list a row) and prepared.json, which lists the source files with their checksums. Class ids
+follow the sorted labels of the training data. Files end in .tsv (unquoted), .csv or .jsonl.
+Spaces around a field are dropped.
 """
 
 import argparse
