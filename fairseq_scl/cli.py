@@ -10,6 +10,7 @@ from fairseq_scl.errors import NO_FAIRSEQ, UserError
 COMMANDS = {
     "import-model": ("import_model", "turn a Hugging Face encoder into a fairseq one"),
     "prepare": ("prepare", "turn labelled sentences into fairseq's binarized data"),
+    "verify": ("manifest", "check that a run used the rows that its manifest says"),
     "evaluate": ("evaluate", "test a run's best checkpoint"),
     "report": ("report", "a table of evaluated runs"),
     "plot": ("plot", "a picture of the test embeddings of evaluated runs"),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-SAMPLING = ("stratified", "balanced")
+SAMPLING = ("stratified", "balanced", "random")
 
 
 def draw(labels: np.ndarray, num_shots: int, seed: int, sampling: str = "stratified") -> np.ndarray:
@@ -20,19 +20,22 @@ def draw(labels: np.ndarray, num_shots: int, seed: int, sampling: str = "stratif
         num_shots: rows to draw, in total.
         seed: the draw's own seed; nothing else is random.
         sampling: `"stratified"` keeps the label distribution of `labels`, each class within one
-            row of its exact share; `"balanced"` takes equally many of each class, give or take one.
+            row of its exact share; `"balanced"` takes equally many of each class, give or take
+            one; `"random"` does not look at labels.
 
     Returns:
         `(num_shots,)` int64 row numbers, ascending.
 
     Raises:
-        ValueError: if the rows do not suffice or a class would get none.
+        ValueError: if the rows do not suffice or, unless random, a class would get none.
     """
     counts = np.bincount(labels)
     if num_shots > len(labels):
         raise ValueError(f"{num_shots} rows asked for, but the data has {len(labels)}")
     if num_shots < len(counts):
         raise ValueError(f"{num_shots} rows asked for, fewer than the {len(counts)} classes")
+    if sampling == "random":
+        return np.sort(np.random.default_rng(seed).permutation(len(labels))[:num_shots])
     if not counts.all():
         raise ValueError(f"class {int(np.argmin(counts))} has no row")
     if sampling == "stratified":
@@ -41,19 +44,40 @@ def draw(labels: np.ndarray, num_shots: int, seed: int, sampling: str = "stratif
         order = balanced_order(counts, num_shots)
     else:
         raise ValueError(f"sampling must be one of {', '.join(SAMPLING)}, got {sampling!r}")
-
-    seats = np.zeros(len(counts), dtype=np.int64)
-    for _, label in zip(range(num_shots), order, strict=False):
-        seats[label] += 1
+    seats = _count_seats(order, len(counts), num_shots)
     if not seats.all():
         label = int(np.argmin(seats))
         raise ValueError(
             f"class {label} is too rare ({counts[label]} of {len(labels)} rows) to get one of "
             f"{num_shots}; draw more, or draw balanced"
         )
+    return _fill_seats(labels, seats, seed)
+
+
+def stratified_part(labels: np.ndarray, rows: int, seed: int) -> np.ndarray:
+    """Split off `rows` rows that keep the label distribution; a rare class may get none.
+
+    Args:
+        labels: `(n,)` class ids; rows: at most `n`.
+
+    Returns:
+        `(rows,)` int64 row numbers, ascending.
+    """
+    counts = np.bincount(labels)
+    return _fill_seats(labels, _count_seats(stratified_order(counts), len(counts), rows), seed)
+
+
+def _count_seats(order: Iterator[int], classes: int, seats: int) -> np.ndarray:
+    counted = np.zeros(classes, dtype=np.int64)
+    for _, label in zip(range(seats), order, strict=False):
+        counted[label] += 1
+    return counted
+
+
+def _fill_seats(labels: np.ndarray, seats: np.ndarray, seed: int) -> np.ndarray:
     shuffled = [
         np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
-        for label in range(len(counts))
+        for label in range(len(seats))
     ]
     return np.sort(np.concatenate([rows[:n] for rows, n in zip(shuffled, seats, strict=True)]))
 

@@ -275,9 +275,36 @@ def test_pair_statistics_are_logged_per_anchor_and_pair(flags):
         (("--scl-temperature", 0), "--scl-temperature 0.0 must be above 0"),
         (("--scl-temperature", -1), "--scl-temperature -1.0 must be above 0"),
         (("--regression-target",), "--regression-target has no classes to contrast"),
+        (("--scl-views", 0), "--scl-views 0 must be at least 1"),
     ],
 )
 def test_impossible_options_are_refused(flags, regression_data, wrong, message):
     with pytest.raises(SystemExit) as error:
         build([str(regression_data), *flags(*wrong)[1:]] if "reg" in wrong[0] else flags(*wrong))
     assert message in str(error.value)
+
+
+def test_views_give_a_lone_example_a_positive(flags):
+    task, model, criterion = build(flags("--scl-views", 3))
+    model.train()
+    batch = batch_of(task, "train", [0])
+    loss, sample_size, log = criterion(model, batch)
+    assert (sample_size, int(log["anchors"]), int(log["positive_pairs"])) == (3, 3, 6)
+    assert float(log["positive_similarity"]) < 6  # dropout differs from view to view
+    loss.backward()
+    assert model.encoder.sentence_encoder.embed_tokens.weight.grad.any()
+
+
+def test_views_are_for_training_only(flags):
+    task, model, criterion = build(flags("--scl-views", 3))
+    assert criterion(model.eval(), batch_of(task, "valid", ROWS))[1] == len(ROWS)
+
+
+def test_views_without_dropout_weigh_like_one(flags):
+    dropout = ("--dropout", 0, "--attention-dropout", 0, "--scl-weight", 0)
+    losses = []
+    for views in (1, 4):
+        task, model, criterion = build(flags(*dropout, "--scl-views", views))
+        loss, sample_size, _ = criterion(model.train(), batch_of(task, "train", ROWS))
+        losses.append(float(loss / sample_size))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

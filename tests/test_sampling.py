@@ -194,7 +194,7 @@ def test_all_rows_can_be_drawn(sampling):
         ([5, 0, 5], 6, "balanced", "class 1 has no row"),
         ([99, 1], 20, "stratified", r"class 1 is too rare \(1 of 100 rows\) to get one of 20"),
         ([99, 2], 6, "balanced", "class 1 has 2 rows, too few for 3 of each class"),
-        ([5, 5], 4, "random", "one of stratified, balanced, got 'random'"),
+        ([5, 5], 4, "first", "one of stratified, balanced, random, got 'first'"),
     ],
 )
 def test_impossible_draws_are_refused(counts, size, sampling, message):

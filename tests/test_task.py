@@ -78,7 +78,6 @@ def test_without_num_shots_every_row_is_used(recipe, tmp_path):
     at = flags.index("--num-shots")
     task = task_of(flags[:at] + flags[at + 2 :])
     assert rows_of(task.load_dataset("train")) == list(range(450))
-    assert task.draw is None
 
 
 def test_batches_are_regrouped_every_epoch_and_cover_every_row(flags):
@@ -133,14 +132,6 @@ def test_few_shot_protocol_halves_sst2s_validation_set(encoder, recipe, tmp_path
     assert found[0] == found[1]
 
 
-def test_few_shot_protocol_never_takes_more_than_500_for_validation():
-    from fairseq_scl.tasks.few_shot_glue import half_of_validation
-
-    labels = np.random.default_rng(0).integers(0, 3, 9815)
-    test, valid = half_of_validation("test", labels), half_of_validation("valid", labels)
-    assert (len(test), len(valid), len(np.intersect1d(test, valid))) == (4907, 500, 0)
-
-
 def refusal(action) -> str:
     with pytest.raises(SystemExit) as error:
         action()
@@ -186,7 +177,7 @@ def test_a_missing_dictionary_is_named(changed, name):
 
 def test_a_missing_split_is_named(flags):
     task = task_of(flags())
-    assert "input0/holdout.idx is missing" in refusal(lambda: task.load_dataset("holdout"))
+    assert "input0/holdout.bin is missing" in refusal(lambda: task.load_dataset("holdout"))
 
 
 def test_a_label_beyond_the_dictionary_is_named(changed):
@@ -251,8 +242,8 @@ def test_hydra_runs_a_config(recipe, tmp_path):
         "checkpoint.save_interval_updates=2", f"hydra.run.dir={tmp_path}",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
-    draw = json.loads((tmp_path / "checkpoints" / "draw.json").read_text())
-    assert draw["num_shots"] == 20
+    said = json.loads((tmp_path / "checkpoints" / "manifest.json").read_text())
+    assert said["choices"]["num_shots"] == 20
     assert (tmp_path / "checkpoints" / "checkpoint_best.pt").is_file()
     assert list((tmp_path / "tensorboard").rglob("events*"))
 

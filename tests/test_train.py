@@ -1,6 +1,5 @@
 """Whole fairseq-train runs."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -42,14 +41,16 @@ def test_the_command_trains_and_says_what_it_optimises(recipe, tmp_path):
 
 
 def test_the_draw_lies_beside_the_checkpoint(finished):
-    draw = json.loads((finished / "draw.json").read_text())
-    assert (len(draw["rows"]), draw["num_shots"], draw["shots_seed"]) == (20, 20, 1)
-    assert draw["rows"] == sorted(set(draw["rows"]))
-    assert len(draw["sha256"]) == 64
+    from fairseq_scl import manifest
+
+    said = manifest.read(finished / "manifest.json")
+    assert manifest.count(said["splits"]["train"]["rows"]) == 20
+    assert said["choices"]["shots_seed"] == 1
+    assert list(said["splits"]) == ["train", "valid", "test"]
 
 
 def test_another_draw_is_refused_in_the_same_folder(finished, recipe):
-    with pytest.raises(SystemExit, match="draw.json holds another draw"):
+    with pytest.raises(SystemExit, match="manifest.json is of a run on other examples"):
         train(recipe.flags(finished, "--shots-seed", 2, "--max-update", 12))
 
 

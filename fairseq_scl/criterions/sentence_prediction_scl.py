@@ -48,6 +48,13 @@ class SentencePredictionSclConfig(SentencePredictionConfig):
             "'sum' does not (as printed in the paper)"
         },
     )
+    scl_views: int = field(
+        default=1,
+        metadata={
+            "help": "encode every training batch V times under different dropout, so that each "
+            "example has a positive; costs V times the work"
+        },
+    )
 
 
 @register_criterion("sentence_prediction_scl", dataclass=SentencePredictionSclConfig)
@@ -75,6 +82,9 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
             raise UserError(
                 "--regression-target has no classes to contrast; it needs --scl-weight 0"
             )
+        if cfg.scl_views < 1:
+            raise UserError(f"--scl-views {cfg.scl_views} must be at least 1")
+        self.scl_views = cfg.scl_views
         self.scl_weight = cfg.scl_weight
         self.scl_temperature = cfg.scl_temperature
         self.scl_features = str(cfg.scl_features)
@@ -90,6 +100,8 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
         """
         if "target" not in sample:
             raise UserError("this split has no labels")
+        if model.training and self.scl_views > 1:
+            sample = repeat_batch(sample, self.scl_views)
         heads = getattr(model, "classification_heads", {})
         if self.classification_head_name not in heads:
             raise UserError(f"the model has no head '{self.classification_head_name}'")
@@ -144,6 +156,21 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
             log_classification(total, sentences)
         else:
             log_regression(total)
+
+
+def repeat_batch(sample: dict, views: int) -> dict:
+    """The batch `views` times over; dropout makes each copy another view."""
+
+    def repeat(value):
+        return torch.cat([value] * views)
+
+    return {
+        **sample,
+        "id": repeat(sample["id"]),
+        "target": repeat(sample["target"]),
+        "net_input": {key: repeat(value) for key, value in sample["net_input"].items()},
+        "ntokens": sample["ntokens"] * views,
+    }
 
 
 @contextmanager

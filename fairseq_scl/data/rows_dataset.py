@@ -1,19 +1,22 @@
 """Some rows of a split, batched anew every epoch."""
 
+from collections.abc import Callable
+
 import numpy as np
 from fairseq.data import FairseqDataset
+
+from fairseq_scl.batching import class_balanced_order
 
 
 class RowsDataset(FairseqDataset):
     """The given rows of a split.
 
     Features:
-        * `shuffle=True`: which examples share a batch changes from epoch to epoch. (fairseq's
+        * With an `order`, which examples share a batch changes from epoch to epoch. (fairseq's
           `sentence_prediction` draws batches once, so an example would meet the same
-          neighbours in every epoch, which starves a contrastive loss.) fairseq calls
-          `ordered_indices` under a seed of its own for each epoch, so a run can be repeated
-          and resumed.
-        * `shuffle=False`: sorted by length, which wastes the least padding.
+          neighbours in every epoch, which starves a contrastive loss.) fairseq asks for the
+          order under a seed of its own for each epoch, so a run can be repeated and resumed.
+        * Without, they are sorted by length, which wastes the least padding.
         * Batches carry `num_rows`, the size of the whole split; with `id`, the row number in
           it, predictions of several processes can be put together.
 
@@ -21,15 +24,22 @@ class RowsDataset(FairseqDataset):
         split: the whole split, a fairseq dataset of dictionaries.
         sizes: `(len(split),)` tokens of each of its examples.
         rows: `(n,)` row numbers in it.
-        shuffle: see above.
+        order: gives the positions in `rows` in the order in which they fill batches, drawn from
+            numpy's global generator.
     """
 
-    def __init__(self, split, sizes: np.ndarray, rows: np.ndarray, shuffle: bool):
+    def __init__(
+        self,
+        split,
+        sizes: np.ndarray,
+        rows: np.ndarray,
+        order: Callable[[], np.ndarray] | None = None,
+    ):
         super().__init__()
         self.split = split
         self.rows = rows
         self.sizes = sizes[rows]
-        self.shuffle = shuffle
+        self.order = order
 
     def __getitem__(self, index):
         return self.split[int(self.rows[index])]
@@ -51,8 +61,8 @@ class RowsDataset(FairseqDataset):
 
     def ordered_indices(self):
         """The order in which examples fill batches."""
-        if self.shuffle:
-            return np.random.permutation(len(self))
+        if self.order is not None:
+            return self.order()
         return np.argsort(self.sizes, kind="stable")
 
     def collater(self, samples):
@@ -62,7 +72,18 @@ class RowsDataset(FairseqDataset):
             batch["num_rows"] = len(self.split)
         return batch
 
+    def set_epoch(self, epoch):
+        """Tell the split, whose noise may depend on it."""
+        super().set_epoch(epoch)
+        self.split.set_epoch(epoch)
+
     @property
     def can_reuse_epoch_itr_across_epochs(self):
         """Whether fairseq may keep the batches of the first epoch."""
-        return not self.shuffle
+        return self.order is None
+
+
+def balanced(labels: np.ndarray, batch_size: int, per_class: int) -> np.ndarray:
+    """`class_balanced_order`, drawn from numpy's global generator."""
+    rng = np.random.default_rng(np.random.randint(2**31))
+    return class_balanced_order(labels, batch_size, per_class, rng)

@@ -1,31 +1,32 @@
 """The task: fairseq's sentence prediction with few-shot draws and batches regrouped every epoch."""
 
-import hashlib
 import json
 import logging
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
 import numpy as np
-from fairseq.data import Dictionary, SortDataset, data_utils
+import torch
+from fairseq.data import ConcatDataset, SortDataset
 from fairseq.dataclass import ChoiceEnum
 from fairseq.distributed.utils import get_global_rank
 from fairseq.tasks import register_task
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 from omegaconf import II
 
-from fairseq_scl import sampling
-from fairseq_scl.data.rows_dataset import RowsDataset
+from fairseq_scl import manifest, protocols, sampling
+from fairseq_scl.data import stored
+from fairseq_scl.data.noise import NoisyTokens, Relabelled
+from fairseq_scl.data.rows_dataset import RowsDataset, balanced
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import write_text
 
 logger = logging.getLogger(__name__)
 
-PROTOCOLS = ("given", "few-shot")
-HALVING_SEED = 2021  # the test half is the same for every draw, loss and model
-MAX_DEV_ROWS = 500
+NOISE = ("none", "label", "tokens", "back-translation")
 LAST_CHECKPOINT = "checkpoint_last.pt"
 
 
@@ -36,22 +37,58 @@ class FewShotGlueConfig(SentencePredictionConfig):
     num_shots: Optional[int] = field(  # noqa: UP045  (fairseq reads the annotation)
         default=None, metadata={"help": "train on N rows in total, drawn at random (default: all)"}
     )
-    shots_seed: int = field(default=1, metadata={"help": "seed of the draw, apart from --seed"})
+    shots_seed: int = field(
+        default=1, metadata={"help": "seed of the draw and of the noise, apart from --seed"}
+    )
     shots_sampling: ChoiceEnum(sampling.SAMPLING) = field(  # type: ignore[valid-type]
         default="stratified",
-        metadata={"help": "keep the label distribution, or take equally many rows of each class"},
-    )
-    protocol: ChoiceEnum(PROTOCOLS) = field(  # type: ignore[valid-type]
-        default="given",
         metadata={
-            "help": "'given': the splits as prepared; 'few-shot': the paper's, where 'test' is a "
-            f"stratified half of the validation set and 'valid' at most {MAX_DEV_ROWS} rows of "
-            "the other half"
+            "help": "'stratified' keeps the label distribution, 'balanced' takes equally many rows "
+            "of each class, 'random' does not look at labels"
         },
     )
+    protocol: ChoiceEnum(protocols.PROTOCOLS) = field(  # type: ignore[valid-type]
+        default="given",
+        metadata={
+            "help": "'given': the splits as prepared; 'few-shot' (the paper's): 'test' is a "
+            f"stratified half of the validation set, 'valid' at most {protocols.MAX_DEV_ROWS} rows "
+            "of the other half; 'full' (the paper's): 'test' is the validation set, 'valid' is "
+            "carved out of the training set"
+        },
+    )
+    noise: ChoiceEnum(NOISE) = field(  # type: ignore[valid-type]
+        default="none", metadata={"help": "noise in the training rows, never in valid or test"}
+    )
+    label_noise: float = field(
+        default=0.0, metadata={"help": "share of training labels that --noise label flips"}
+    )
+    token_noise: float = field(
+        default=0.1,
+        metadata={"help": "probability that --noise tokens drops, swaps or masks a token"},
+    )
+    noise_temperature: Optional[float] = field(  # noqa: UP045
+        default=None,
+        metadata={"help": "T of the translations that --noise back-translation adds"},
+    )
+    noise_ratio: int = field(
+        default=3, metadata={"help": "translations added for each training row (paper: about 3)"}
+    )
+    noise_replace: bool = field(
+        default=False, metadata={"help": "train on the translations without their originals"}
+    )
+    samples_per_class: Optional[int] = field(  # noqa: UP045
+        default=None,
+        metadata={"help": "each batch holds K rows of each of --batch-size / K classes"},
+    )
+    keep_head: bool = field(
+        default=False,
+        metadata={"help": "keep the classification head of the model that training starts from"},
+    )
+    batch_size: Optional[int] = II("dataset.batch_size")  # noqa: UP045
     save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
     finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")  # noqa: UP045
+    reset_optimizer: bool = II("checkpoint.reset_optimizer")
 
 
 @register_task("few_shot_glue", dataclass=FewShotGlueConfig)
@@ -59,8 +96,8 @@ class FewShotGlueTask(SentencePredictionTask):
     """Sentence classification or regression from a few labelled rows.
 
     Features:
-        * `--num-shots` rows are drawn from the prepared training data when it is loaded; the
-          draw is written to `SAVE_DIR/draw.json` with a checksum of its examples.
+        * Which rows make up train, valid and test is settled by `manifest.Rows`, and written to
+          `SAVE_DIR/manifest.json`, which 'fairseq-scl verify' checks.
         * Which examples share a batch changes every epoch (see `RowsDataset`).
         * The number of classes and their order come from `DATA/label/dict.txt`.
     """
@@ -68,10 +105,9 @@ class FewShotGlueTask(SentencePredictionTask):
     def __init__(self, cfg, data_dictionary, label_dictionary):
         super().__init__(cfg, data_dictionary, label_dictionary)
         self.datasets: dict[str, RowsDataset] = {}
-        self.draw: dict | None = None  # what draw.json holds
-        self.class_names = (
-            [] if cfg.regression_target else read_class_names(Path(cfg.data, "label", "dict.txt"))
-        )
+        self.data = Path(cfg.data)
+        self.class_names = [] if cfg.regression_target else stored.class_names(self.data)
+        self.rows = manifest.Rows(self.data, choices(cfg))
 
     @classmethod
     def setup_task(cls, cfg, **kwargs):
@@ -80,17 +116,12 @@ class FewShotGlueTask(SentencePredictionTask):
         Raises:
             UserError: for a missing dictionary or another number of classes than the data has.
         """
-        label_dict = None if cfg.regression_target else Path(cfg.data, "label", "dict.txt")
-        for path in filter(None, (Path(cfg.data, "input0", "dict.txt"), label_dict)):
-            if not path.is_file():
-                raise UserError(f"{path} is missing; make the data with 'fairseq-scl prepare'")
-        num_classes = len(read_class_names(label_dict)) if label_dict else 1
-        if cfg.num_classes not in (-1, num_classes):
-            raise UserError(
-                f"--num-classes {cfg.num_classes}, but {label_dict or 'a regression target'} "
-                f"has {num_classes}"
-            )
-        cfg.num_classes = num_classes
+        data = Path(cfg.data)
+        stored.require(data / "input0" / "dict.txt")
+        found = 1 if cfg.regression_target else len(stored.class_names(data))
+        if cfg.num_classes not in (-1, found):
+            raise UserError(f"--num-classes {cfg.num_classes}, but {data} has {found}")
+        cfg.num_classes = found
         return super().setup_task(cfg, **kwargs)
 
     def build_model(self, cfg, from_checkpoint=False):
@@ -107,123 +138,111 @@ class FewShotGlueTask(SentencePredictionTask):
             if "register_classification_head" not in str(error):
                 raise
             raise UserError("this --arch has no classification head; RoBERTa's have") from None
+        if not from_checkpoint and self._starts_afresh():
+            model.register_load_state_dict_pre_hook(self._settle_head)
         model.register_load_state_dict_pre_hook(self._require_fitting_checkpoint)
         return model
 
     def load_dataset(self, split, combine=False, **kwargs):
-        """Load a split; of `train` only the rows drawn.
+        """Load a split; of `train` only the rows drawn, with the noise that was asked for.
 
         Raises:
-            UserError: if files are missing, lengths disagree, a row is too long, a label is not
-                in the dictionary, or the draw cannot be made.
+            UserError: if the data is damaged, a row is too long, or the draw cannot be made.
         """
-        halved = self.cfg.protocol == "few-shot" and split in ("valid", "test")
-        stored = "valid" if halved else split
-        self._require_files(stored)
+        source, rows = self.rows.of(split)
         others = dict(self.datasets)
-        whole = super().load_dataset(stored, combine=combine, **kwargs)
+        whole = super().load_dataset(source, combine=combine, **kwargs)
         self.datasets = others
         if isinstance(whole, SortDataset):
             whole = whole.dataset  # in the order of the file
         sizes = whole.sizes[0]
-        if sizes.max(initial=0) > self.max_positions():
-            row = int(sizes.argmax())
-            raise UserError(
-                f"{self.cfg.data}, split '{stored}', row {row + 1}: {sizes[row]} tokens, more "
-                f"than --max-positions {self.max_positions()}; shorten with 'fairseq-scl prepare "
-                f"--max-length {self.max_positions()}'"
-            )
-        labels = self._labels(whole, stored)
-        if halved:
-            rows = half_of_validation(split, labels)
-        elif split == "train" and self.cfg.num_shots is not None:
-            rows = self._draw(labels)
-            self.draw = self._describe_draw(whole, labels, rows)
+        self._require_short_rows(sizes, source)
+        if split == "train":
+            self.datasets[split] = self._training_set(whole, sizes, rows)
         else:
-            rows = np.arange(len(whole))
-        shuffle = split == "train" and not self.cfg.no_shuffle
-        self.datasets[split] = RowsDataset(whole, sizes, rows, shuffle)
-        logger.info(f"{split}: {len(rows)} of {len(whole)} rows")
+            self.datasets[split] = RowsDataset(whole, sizes, rows)
+        logger.info(f"{split}: {len(self.datasets[split])} rows of {source}'s {len(whole)}")
         return self.datasets[split]
 
     def begin_epoch(self, epoch, model):
-        """Called by the trainer only: put the draw beside the checkpoints.
+        """Called by the trainer only: put the manifest beside the checkpoints.
 
         Raises:
-            UserError: if the folder already holds the run of another draw.
+            UserError: if the folder already holds the run of other examples.
         """
         super().begin_epoch(epoch, model)
-        if self.draw is None or get_global_rank() != 0:
+        path = Path(self.cfg.save_dir, manifest.NAME)
+        if (epoch > 1 and path.exists()) or get_global_rank() != 0:
             return
-        path, text = Path(self.cfg.save_dir, "draw.json"), json.dumps(self.draw, indent=1) + "\n"
-        if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise UserError(f"{path} holds another draw; choose another --save-dir")
-        write_text(path, text)
+        made = manifest.make(self.data, self.rows.choices, self._splits())
+        if path.exists() and manifest.read(path) != made:
+            raise UserError(f"{path} is of a run on other examples; choose another --save-dir")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(made, indent=1) + "\n")
 
-    def _draw(self, labels: np.ndarray) -> np.ndarray:
+    def _splits(self) -> list[str]:
+        """Splits that the prepared data has under the protocol."""
+        prefix = {"given": "test"}.get(str(self.cfg.protocol), "valid")
+        kept = [
+            split
+            for split in ("test", "test1")
+            if (self.data / "input0" / f"{split.replace('test', prefix)}.idx").is_file()
+        ]
+        return ["train", "valid", *kept]
+
+    def _training_set(self, whole, sizes: np.ndarray, rows: np.ndarray) -> RowsDataset:
         cfg = self.cfg
+        labels, flipped = self.rows.training_labels()
+        examples = whole
+        if cfg.noise == "label":
+            examples = Relabelled(whole, {int(rows[i]): int(labels[i]) for i in flipped})
+        elif cfg.noise == "tokens":
+            if not 0 <= cfg.token_noise <= 1:
+                raise UserError(f"--token-noise {cfg.token_noise} must be in [0, 1]")
+            mask, special = self.dictionary.index("<mask>"), self.dictionary.nspecial
+            examples = NoisyTokens(whole, cfg.token_noise, mask, special, cfg.shots_seed)
+        elif cfg.noise == "back-translation":
+            added, chosen = self.rows.translations(whole, cfg.init_token, cfg.separator_token)
+            examples = ConcatDataset([whole, added])
+            sizes = np.concatenate([sizes, added.sizes])
+            translated = np.repeat(labels, cfg.noise_ratio)
+            originals = slice(0, 0) if cfg.noise_replace else slice(None)
+            rows = np.concatenate([rows[originals], len(whole) + chosen])
+            labels = np.concatenate([labels[originals], translated])
+        return RowsDataset(examples, sizes, rows, self._order(labels))
+
+    def _order(self, labels: np.ndarray):
+        """How training examples fill batches; see `RowsDataset`."""
+        cfg = self.cfg
+        if cfg.samples_per_class is None:
+            return None if cfg.no_shuffle else partial(np.random.permutation, len(labels))
+        order = partial(balanced, labels, cfg.batch_size or 0, cfg.samples_per_class)
         try:
-            return sampling.draw(labels, cfg.num_shots, cfg.shots_seed, str(cfg.shots_sampling))
+            order()
         except ValueError as error:
-            raise UserError(f"--num-shots {cfg.num_shots} of {cfg.data}: {error}") from None
+            raise UserError(f"--samples-per-class {cfg.samples_per_class}: {error}") from None
+        return order
 
-    def _describe_draw(self, whole, labels: np.ndarray, rows: np.ndarray) -> dict:
-        digest = hashlib.sha256()
-        for row in rows:
-            digest.update(whole[int(row)]["net_input.src_tokens"].numpy().tobytes())
-            digest.update(labels[row].tobytes())
-        return {
-            "num_shots": len(rows),
-            "shots_seed": self.cfg.shots_seed,
-            "shots_sampling": str(self.cfg.shots_sampling),
-            "rows": rows.tolist(),  # from 0, in the order of the training file
-            "sha256": digest.hexdigest(),  # of the rows' token ids and class ids
-        }
-
-    def _labels(self, whole, split: str) -> np.ndarray:
-        """Class ids of a split; zeros where there are none (regression, an unlabelled test set)."""
-        if self.cfg.regression_target or "target" not in whole.defn:
-            return np.zeros(len(whole), dtype=np.int64)
-        targets = whole.defn["target"]
-        labels = np.fromiter((int(label) for label in targets), np.int64, count=len(targets))
-        wrong = np.flatnonzero((labels < 0) | (labels >= self.cfg.num_classes))
-        if len(wrong):
+    def _require_short_rows(self, sizes: np.ndarray, source: str) -> None:
+        if sizes.max(initial=0) > self.max_positions():
+            row = int(sizes.argmax())
             raise UserError(
-                f"{self.cfg.data}/label/{split}.bin, row {wrong[0] + 1}: a label that is not in "
-                f"{self.cfg.data}/label/dict.txt"
+                f"{self.data}, split '{source}', row {row + 1}: {sizes[row]} tokens, more "
+                f"than --max-positions {self.max_positions()}; shorten with 'fairseq-scl prepare "
+                f"--max-length {self.max_positions()}'"
             )
-        missing = np.setdiff1d(np.arange(self.cfg.num_classes), labels)
-        if split == "train" and len(missing):
-            name = self.class_names[missing[0]]
-            raise UserError(f"{self.cfg.data}: class '{name}' has no example in 'train'")
-        return labels
 
-    def _require_files(self, split: str) -> None:
-        lengths = {}
-        for key in ("input0", "input1", "label"):
-            stem = Path(self.cfg.data, key, split)
-            if key == "label" and self.cfg.regression_target:
-                continue
-            if key == "input1" and not Path(self.cfg.data, key).is_dir():
-                continue
-            if key == "label" and split.startswith("test") and not _exists(stem, "idx"):
-                continue  # an unlabelled test set
-            for suffix in ("idx", "bin"):
-                if not _exists(stem, suffix):
-                    raise UserError(
-                        f"{stem}.{suffix} is missing; make the data with 'fairseq-scl prepare'"
-                    )
-            lengths[key] = len(data_utils.load_indexed_dataset(str(stem)))
-        if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{key} {rows}" for key, rows in lengths.items())
-            raise UserError(f"{self.cfg.data}, split '{split}': rows differ: {told}")
+    def _starts_afresh(self) -> bool:
+        """Whether weights are loaded to start from, not to go on with a run."""
+        last = Path(self.cfg.save_dir, LAST_CHECKPOINT)
+        tuned = self.cfg.finetune_from_model is not None and not last.is_file()
+        return tuned or self.cfg.reset_optimizer
 
     def _require_starting_checkpoint(self) -> None:
+        restored = self.cfg.restore_file
         starting = {
             "--finetune-from-model": self.cfg.finetune_from_model,
-            "--restore-file": None
-            if self.cfg.restore_file == LAST_CHECKPOINT
-            else self.cfg.restore_file,
+            "--restore-file": None if restored == LAST_CHECKPOINT else restored,
         }
         for flag, path in starting.items():
             if not path:
@@ -231,11 +250,24 @@ class FewShotGlueTask(SentencePredictionTask):
             if not os.path.isfile(path):
                 raise UserError(f"{flag} {path}: no such file")
             theirs = Path(path).with_name("dict.txt")
-            ours = Path(self.cfg.data, "input0", "dict.txt")
+            ours = self.data / "input0" / "dict.txt"
             if theirs.is_file() and theirs.read_bytes() != ours.read_bytes():
                 raise UserError(
                     f"{ours} is not {theirs}; prepare the data with the checkpoint's own dict.txt"
                 )
+
+    def _settle_head(self, model, state_dict, *_) -> None:
+        """Start with a new head, whose classes another task's head does not know, or keep it."""
+        fresh = model.state_dict()
+        heads = [name for name in fresh if name.startswith("classification_heads.")]
+        if not self.cfg.keep_head:
+            state_dict.update({name: fresh[name] for name in heads})
+        elif all(torch.equal(state_dict[name], fresh[name]) for name in heads):
+            # fairseq fills in the model's own head where the checkpoint has none that fits
+            raise UserError(
+                f"--keep-head: the checkpoint has no head of {self.cfg.num_classes} classes named "
+                f"'{self.cfg.classification_head_name}'"
+            )
 
     def _require_fitting_checkpoint(self, model, state_dict, *_) -> None:
         """Run by torch before it copies `state_dict` into the model."""
@@ -257,29 +289,24 @@ class FewShotGlueTask(SentencePredictionTask):
             )
 
 
-def read_class_names(label_dict: Path) -> list[str]:
-    """The classes of a fairseq label dictionary, in the order of their ids."""
-    dictionary = Dictionary.load(str(label_dict))
-    # fairseq-preprocess fills up dictionaries with such entries
-    names = dictionary.symbols[dictionary.nspecial :]
-    return [name for name in names if not name.startswith("madeupword")]
-
-
-def half_of_validation(split: str, labels: np.ndarray) -> np.ndarray:
-    """The paper's few-shot `test` (half of GLUE's validation set) or `valid` (of the other half).
-
-    Args:
-        labels: `(rows,)` class ids of the validation set.
-
-    Returns:
-        Row numbers, ascending; both splits keep the label distribution and are disjoint.
-    """
-    test = sampling.draw(labels, len(labels) // 2, HALVING_SEED)
-    if split == "test":
-        return test
-    rest = np.setdiff1d(np.arange(len(labels)), test)
-    return rest[sampling.draw(labels[rest], min(MAX_DEV_ROWS, len(rest)), HALVING_SEED)]
-
-
-def _exists(stem: Path, suffix: str) -> bool:
-    return Path(f"{stem}.{suffix}").is_file()
+def choices(cfg: FewShotGlueConfig) -> manifest.Choices:
+    """What of the configuration decides on the examples; noise that is not used is left out."""
+    noise = str(cfg.noise)
+    translated = noise == "back-translation"
+    if translated and not (cfg.noise_temperature and cfg.noise_temperature > 0):
+        raise UserError(f"--noise-temperature {cfg.noise_temperature} must be above 0")
+    if translated and cfg.noise_ratio < 1:
+        raise UserError(f"--noise-ratio {cfg.noise_ratio} must be at least 1")
+    return manifest.Choices(
+        protocol=str(cfg.protocol),
+        num_shots=cfg.num_shots,
+        shots_seed=cfg.shots_seed,
+        shots_sampling=str(cfg.shots_sampling),
+        noise=noise,
+        label_noise=cfg.label_noise if noise == "label" else 0.0,
+        token_noise=cfg.token_noise if noise == "tokens" else 0.0,
+        noise_temperature=cfg.noise_temperature if translated else None,
+        noise_ratio=cfg.noise_ratio if translated else 0,
+        noise_replace=cfg.noise_replace if translated else False,
+        regression=cfg.regression_target,
+    )

@@ -1,0 +1,134 @@
+"""Noise applied to training examples, which are dictionaries as fairseq collates them."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from fairseq.data import BaseWrapperDataset, FairseqDataset, data_utils
+
+from fairseq_scl.errors import UserError
+from fairseq_scl.noise import corrupt_tokens
+
+
+def with_tokens(example: dict, tokens: torch.Tensor) -> dict:
+    """The example with other tokens, `(length,)` int64."""
+    changed = {"net_input.src_tokens": tokens, "ntokens": len(tokens)}
+    return {**example, **changed, "net_input.src_lengths": len(tokens)}
+
+
+class Relabelled(BaseWrapperDataset):
+    """Examples of which some have another label.
+
+    Args:
+        examples: the whole split.
+        labels: class id for each row number that has another label.
+    """
+
+    def __init__(self, examples, labels: dict[int, int]):
+        super().__init__(examples)
+        self.labels = labels
+
+    def __getitem__(self, row):
+        example = self.dataset[row]
+        if row in self.labels:
+            example = {**example, "target": torch.tensor([self.labels[row]])}
+        return example
+
+
+class NoisyTokens(BaseWrapperDataset):
+    """Examples whose tokens are corrupted, in another way every epoch.
+
+    Args:
+        examples: the whole split.
+        probability, mask, special: see `corrupt_tokens`.
+        seed: with the row and the epoch it decides what happens.
+    """
+
+    def __init__(self, examples, probability: float, mask: int, special: int, seed: int):
+        super().__init__(examples)
+        self.probability, self.mask, self.special, self.seed = probability, mask, special, seed
+        self.epoch = 1
+
+    def set_epoch(self, epoch):
+        """Called by fairseq before every epoch."""
+        super().set_epoch(epoch)
+        self.epoch = epoch
+
+    def __getitem__(self, row):
+        example = self.dataset[row]
+        rng = np.random.default_rng([self.seed, row, self.epoch])
+        tokens = example["net_input.src_tokens"].numpy()
+        noisy = corrupt_tokens(tokens, self.probability, self.mask, self.special, rng)
+        return with_tokens(example, torch.from_numpy(noisy))
+
+
+class BackTranslations(FairseqDataset):
+    """What `fairseq-scl back-translate` stored for one temperature, labelled as its source.
+
+    Args:
+        data: folder of prepared data.
+        temperature: of the translation's sampling.
+        examples: the whole training split.
+        init_token, separator_token: as for the split itself; None for none.
+
+    Raises:
+        UserError: if nothing is stored for this temperature.
+    """
+
+    def __init__(self, data: Path, temperature, examples, init_token=None, separator_token=None):
+        super().__init__()
+        folder = data / "back-translation" / f"T{temperature:g}"
+        if not (folder / "index.json").is_file():
+            raise UserError(
+                f"{folder}/index.json is missing; make it with 'fairseq-scl back-translate {data} "
+                f"--temperature {temperature:g}'"
+            )
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        self.folder, self.examples, self.rows = folder, examples, index["rows"]
+        stems = sorted({path.with_suffix("") for path in folder.glob("input*.idx")})
+        self.inputs = [data_utils.load_indexed_dataset(str(stem)) for stem in stems]
+        self.starts = (init_token, separator_token)
+        self.items = defaultdict(list)
+        for item, row in enumerate(self.rows):
+            self.items[row].append(item)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def tokens(self, item: int) -> torch.Tensor:
+        """`<s> A </s>` or `<s> A </s> </s> B </s>`, `(length,)` int64."""
+        parts = []
+        for start, sentences in zip(self.starts, self.inputs, strict=False):
+            if start is not None:
+                parts.append(torch.tensor([start]))
+            parts.append(sentences[item].long())
+        return torch.cat(parts)
+
+    def __getitem__(self, item):
+        return with_tokens(self.examples[self.rows[item]], self.tokens(item))
+
+    @property
+    def sizes(self):
+        """`(n,)` tokens of each item."""
+        starts = sum(start is not None for start in self.starts[: len(self.inputs)])
+        return sum(sentences.sizes for sentences in self.inputs) + starts
+
+    def chosen(self, rows: np.ndarray, ratio: int) -> np.ndarray:
+        """The first `ratio` translations of each of `rows`, `(len(rows) * ratio,)`.
+
+        Raises:
+            UserError: if a row has fewer.
+        """
+        for row in rows.tolist():
+            if len(self.items[row]) < ratio:
+                raise UserError(
+                    f"{self.folder}: row {row} has {len(self.items[row])} translations, "
+                    f"--noise-ratio {ratio} needs more; run 'fairseq-scl back-translate' again"
+                )
+        return np.array([item for row in rows.tolist() for item in self.items[row][:ratio]])
+
+    def collater(self, samples):
+        """As the split does."""
+        return self.examples.collater(samples)
