@@ -62,6 +62,10 @@ def evaluate(folder: Path, split: str, batch_size: int) -> None:
     state = checkpoint_utils.load_checkpoint_to_cpu(path)
     [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task([path], state=state)
     test, features, labels = test_metrics(model.eval(), cfg, task, split, batch_size)
+    if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
+        mismatched = test_metrics(model, cfg, task, "test1", batch_size)[0]
+    else:
+        mismatched = None
     np.savez(folder / f".{EMBEDDINGS}", features=features, labels=labels)
     (folder / f".{EMBEDDINGS}").replace(folder / EMBEDDINGS)
     seconds = folder / SECONDS
@@ -76,6 +80,7 @@ def evaluate(folder: Path, split: str, batch_size: int) -> None:
         "valid": float(state["extra_state"]["best"]),
         "split": split,
         "test": test,
+        "test1": mismatched,
         "classes": task.class_names,
         "seconds": float(seconds.read_text()) if seconds.is_file() else None,
     }

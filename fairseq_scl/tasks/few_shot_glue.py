@@ -27,6 +27,7 @@ from fairseq_scl.files import write_text
 logger = logging.getLogger(__name__)
 
 NOISE = ("none", "label", "tokens", "back-translation")
+SPLITS = ("train", "valid", "test", "test1")
 LAST_CHECKPOINT = "checkpoint_last.pt"
 
 
@@ -107,6 +108,7 @@ class FewShotGlueTask(SentencePredictionTask):
         self.datasets: dict[str, RowsDataset] = {}
         self.data = Path(cfg.data)
         self.class_names = [] if cfg.regression_target else stored.class_names(self.data)
+        self.manifest_is_written = False
         self.rows = manifest.Rows(self.data, choices(cfg))
 
     @classmethod
@@ -171,24 +173,23 @@ class FewShotGlueTask(SentencePredictionTask):
             UserError: if the folder already holds the run of other examples.
         """
         super().begin_epoch(epoch, model)
-        path = Path(self.cfg.save_dir, manifest.NAME)
-        if (epoch > 1 and path.exists()) or get_global_rank() != 0:
+        if self.manifest_is_written or get_global_rank() != 0:
             return
-        made = manifest.make(self.data, self.rows.choices, self._splits())
+        path = Path(self.cfg.save_dir, manifest.NAME)
+        made = manifest.make(
+            self.data, self.rows.choices, [split for split in SPLITS if self.has_split(split)]
+        )
         if path.exists() and manifest.read(path) != made:
             raise UserError(f"{path} is of a run on other examples; choose another --save-dir")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(made, indent=1) + "\n")
+        self.manifest_is_written = True
 
-    def _splits(self) -> list[str]:
-        """Splits that the prepared data has under the protocol."""
-        prefix = {"given": "test"}.get(str(self.cfg.protocol), "valid")
-        kept = [
-            split
-            for split in ("test", "test1")
-            if (self.data / "input0" / f"{split.replace('test', prefix)}.idx").is_file()
-        ]
-        return ["train", "valid", *kept]
+    def has_split(self, split: str) -> bool:
+        """Whether the prepared data has this split under the protocol."""
+        if self.cfg.protocol != "given":
+            split = split.replace("test", "valid")
+        return (self.data / "input0" / f"{split}.idx").is_file()
 
     def _training_set(self, whole, sizes: np.ndarray, rows: np.ndarray) -> RowsDataset:
         cfg = self.cfg
