@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fairseq_scl import manifest
 from fairseq_scl.cli import main
-from fairseq_scl.manifest import Choices, Rows
+from fairseq_scl.rows import Choices, Rows
 
 
 @given(st.sets(st.integers(0, 400)))

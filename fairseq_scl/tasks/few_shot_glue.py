@@ -23,6 +23,7 @@ from fairseq_scl.data.noise import NoisyTokens, Relabelled
 from fairseq_scl.data.rows_dataset import RowsDataset, balanced
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import write_text
+from fairseq_scl.rows import Choices, Rows
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class FewShotGlueTask(SentencePredictionTask):
     """Sentence classification or regression from a few labelled rows.
 
     Features:
-        * Which rows make up train, valid and test is settled by `manifest.Rows`, and written to
+        * Which rows make up train, valid and test is settled by `Rows`, and written to
           `SAVE_DIR/manifest.json`, which 'fairseq-scl verify' checks.
         * Which examples share a batch changes every epoch (see `RowsDataset`).
         * The number of classes and their order come from `DATA/label/dict.txt`.
@@ -109,7 +110,7 @@ class FewShotGlueTask(SentencePredictionTask):
         self.data = Path(cfg.data)
         self.class_names = [] if cfg.regression_target else stored.class_names(self.data)
         self.manifest_is_written = False
-        self.rows = manifest.Rows(self.data, choices(cfg))
+        self.rows = Rows(self.data, choices(cfg))
 
     @classmethod
     def setup_task(cls, cfg, **kwargs):
@@ -290,7 +291,7 @@ class FewShotGlueTask(SentencePredictionTask):
             )
 
 
-def choices(cfg: FewShotGlueConfig) -> manifest.Choices:
+def choices(cfg: FewShotGlueConfig) -> Choices:
     """What of the configuration decides on the examples; noise that is not used is left out."""
     noise = str(cfg.noise)
     translated = noise == "back-translation"
@@ -298,7 +299,7 @@ def choices(cfg: FewShotGlueConfig) -> manifest.Choices:
         raise UserError(f"--noise-temperature {cfg.noise_temperature} must be above 0")
     if translated and cfg.noise_ratio < 1:
         raise UserError(f"--noise-ratio {cfg.noise_ratio} must be at least 1")
-    return manifest.Choices(
+    return Choices(
         protocol=str(cfg.protocol),
         num_shots=cfg.num_shots,
         shots_seed=cfg.shots_seed,
