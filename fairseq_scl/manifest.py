@@ -21,11 +21,11 @@ from fairseq_scl.rows import Choices, Rows
 NAME = "manifest.json"
 
 
-def make(data: Path, choices: Choices, splits: list[str]) -> dict:
-    """The manifest of a run on `data`, with a checksum of itself."""
+def make(rows: Rows, splits: list[str]) -> dict:
+    """The manifest of a run on `rows`, with a checksum of itself."""
     from fairseq_scl.data import stored
 
-    rows = Rows(data, choices)
+    data, choices = rows.data, rows.choices
     found = {split: rows.of(split) for split in splits}
     labels, flipped = rows.training_labels()
     sources = sorted({split.source for split in found.values()})
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"{path} is missing, {args.manifest} names it")
         if sha256(path) != digest:
             raise UserError(f"{path} has changed since {args.manifest} was written")
-    made = make(args.data, choices, list(said["splits"]))
+    made = make(Rows(args.data, choices), list(said["splits"]))
     for name, split in said["splits"].items():
         if made["splits"][name] != split:
             raise UserError(f"{args.manifest}: the rows of '{name}' are not those of its seeds")

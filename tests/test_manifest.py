@@ -35,7 +35,9 @@ def copy(data, tmp_path):
 
 
 def written(data, path, **choices):
-    path.write_text(json.dumps(manifest.make(data, Choices(**choices), ["train", "valid", "test"])))
+    path.write_text(
+        json.dumps(manifest.make(Rows(data, Choices(**choices)), ["train", "valid", "test"]))
+    )
     return path
 
 
@@ -111,7 +113,7 @@ def test_something_else_is_no_manifest(data, tmp_path, text):
 
 def test_flipped_labels_are_recorded_by_row(data):
     choices = Choices(num_shots=20, noise="label", label_noise=0.25)
-    made = manifest.make(data, choices, ["train"])
+    made = manifest.make(Rows(data, choices), ["train"])
     clean = Rows(data, Choices(num_shots=20))
     labels = dict(zip(clean.of("train").rows, clean.training_labels()[0], strict=True))
     assert len(made["flipped"]) == 5

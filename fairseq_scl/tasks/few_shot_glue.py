@@ -177,9 +177,7 @@ class FewShotGlueTask(SentencePredictionTask):
         if self.manifest_is_written or get_global_rank() != 0:
             return
         path = Path(self.cfg.save_dir, manifest.NAME)
-        made = manifest.make(
-            self.data, self.rows.choices, [split for split in SPLITS if self.has_split(split)]
-        )
+        made = manifest.make(self.rows, [split for split in SPLITS if self.has_split(split)])
         if path.exists() and manifest.read(path) != made:
             raise UserError(f"{path} is of a run on other examples; choose another --save-dir")
         path.parent.mkdir(parents=True, exist_ok=True)
