@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, train
+from conftest import ROOT, prepare, train
 
+from fairseq_scl import manifest
 from fairseq_scl.cli import COMMANDS, main
 
 
@@ -55,6 +56,32 @@ def test_evaluate_reads_the_test_set_once(runs):
     before = path.stat().st_mtime_ns
     main(["evaluate", str(path.parent)])
     assert path.stat().st_mtime_ns == before
+
+
+def test_evaluate_reports_mnlis_mismatched_set_as_well(recipe, encoder, tmp_path):
+    header = ["index", "sentence1", "sentence2", "gold_label"]
+    folder = tmp_path / "glue" / "MNLI"
+    folder.mkdir(parents=True)
+    sizes = {"train": 60, "dev_matched": 30, "dev_mismatched": 18}
+    for name, rows in sizes.items():
+        labels = ("contradiction", "entailment", "neutral")
+        lines = [[str(i), f"{name} {i}", f"so {i * 7}", labels[i % 3]] for i in range(rows)]
+        text = "".join("\t".join(line) + "\n" for line in [header, *lines])
+        (folder / f"{name}.tsv").write_text(text)
+    data = prepare(
+        tmp_path / "mnli", encoder, "--data", "glue:MNLI", "--glue-dir", tmp_path / "glue"
+    )
+    for protocol, rows in {"few-shot": (15, 9), "full": (30, 18)}.items():
+        run_folder = tmp_path / protocol
+        train([str(data), *recipe.flags(run_folder, "--protocol", protocol, "--max-update", 1)[1:]])
+        said = json.loads((run_folder / "manifest.json").read_text())
+        counted = [manifest.count(said["splits"][split]["rows"]) for split in ("test", "test1")]
+        assert tuple(counted) == rows
+        main(["evaluate", str(run_folder)])
+        result = json.loads((run_folder / "result.json").read_text())
+        assert result["test1"]["accuracy"] == pytest.approx(
+            100 / rows[1] * round(result["test1"]["accuracy"] * rows[1] / 100)
+        )
 
 
 def test_evaluate_names_a_missing_run(tmp_path):

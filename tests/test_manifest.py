@@ -35,9 +35,8 @@ def copy(data, tmp_path):
 
 
 def written(data, path, **choices):
-    path.write_text(
-        json.dumps(manifest.make(Rows(data, Choices(**choices)), ["train", "valid", "test"]))
-    )
+    made = manifest.make(Rows(data, Choices(**choices)), ["train", "valid", "test"])
+    path.write_text(json.dumps(made))
     return path
 
 
