@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conftest import configure
 from fairseq import tasks
+from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -165,3 +166,99 @@ def test_samples_per_class_holds_in_every_batch_and_epoch(task_of):
             assert sorted(label[row] for row in batch) == [0] * 4 + [1] * 4
         memberships.append({frozenset(batch) for batch in batches})
     assert memberships[0] != memberships[1]
+
+
+# --- back-translations, as `fairseq-scl back-translate` stores them
+
+
+@pytest.fixture
+def translated(data, encoder, tmp_path):
+    """Prepared data with two translations at T = 0.3 of each of its first 300 training rows."""
+    import json
+    import shutil
+
+    from fairseq_scl.prepare import write_sentences
+    from fairseq_scl.tables import Row
+    from fairseq_scl.tokenizers import load_tokenizer
+
+    copy = tmp_path / "translated"
+    shutil.copytree(data, copy)
+    folder = copy / "back-translation" / "T0.3"
+    folder.mkdir(parents=True)
+    pairs = [(row, number) for row in range(300) for number in range(2)]
+    rows = [Row(0, (f"row {row} translated {number}",), None) for row, number in pairs]
+    dictionary = SentencePredictionTask.load_dictionary(str(copy / "input0" / "dict.txt"))
+    tokenizer = load_tokenizer(encoder, dictionary.symbols)
+    write_sentences(rows, tokenizer, len(dictionary), 64, [folder / "input0"], "T0.3")
+    index = {"rows": [row for row, _ in pairs], "copies": [number for _, number in pairs]}
+    (folder / "index.json").write_text(json.dumps(index))
+    return copy
+
+
+def translating(recipe, tmp_path, data, *more):
+    flags = ("--noise", "back-translation", "--noise-temperature", 0.3, "--noise-ratio", 2, *more)
+    return tasks.setup_task(
+        configure([str(data), *recipe.flags(tmp_path / "run", *flags)[1:]]).task
+    )
+
+
+def from_the_first_300(recipe):
+    """A seed whose draw of 20 is among the translated rows."""
+    from fairseq_scl.rows import Choices, Rows
+
+    for seed in range(1, 200_000):
+        drawn = Rows(recipe.data, Choices(num_shots=4, shots_seed=seed)).of("train").rows
+        if drawn.max() < 300:
+            return ("--num-shots", 4, "--shots-seed", seed), drawn
+    raise AssertionError("no such seed")
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_translations_join_or_replace_their_originals(recipe, translated, tmp_path, replace):
+    flags, drawn = from_the_first_300(recipe)
+    more = [*flags, "--noise-replace"] if replace else flags
+    task = translating(recipe, tmp_path, translated, *more)
+    train = task.load_dataset("train")
+    assert len(train) == len(drawn) * (2 if replace else 3)
+    text = [task.dictionary.string(train[i]["net_input.src_tokens"]) for i in range(len(train))]
+    assert sum("".join(t.split()).startswith("rowĠ") for t in text) == 2 * len(drawn)
+    assert all(train[i]["net_input.src_tokens"][0] == 0 for i in range(len(train)))
+    clean = [int(task.datasets["train"].split.datasets[0][int(r)]["target"]) for r in drawn]
+    labels = labels_of(train)
+    added = labels if replace else labels[len(drawn) :]
+    assert added == [label for label in clean for _ in range(2)]
+    batch = train.collater([train[i] for i in range(len(train))])
+    assert batch["target"].view(-1).tolist() == labels
+
+
+def test_a_ratio_beyond_what_is_stored_is_refused(recipe, translated, tmp_path):
+    flags, drawn = from_the_first_300(recipe)
+    task = translating(recipe, tmp_path, translated, *flags, "--noise-ratio", 3)
+    with pytest.raises(SystemExit, match=f"row {drawn[0]} has 2 translations, --noise-ratio 3"):
+        task.load_dataset("train")
+
+
+def test_translations_stay_out_of_valid_and_test(recipe, translated, tmp_path):
+    flags, _ = from_the_first_300(recipe)
+    task = translating(recipe, tmp_path, translated, *flags)
+    assert [len(task.load_dataset(split)) for split in ("valid", "test")] == [100, 200]
+
+
+def test_a_manifest_knows_the_translations_that_were_used(recipe, translated, tmp_path, capsys):
+    from conftest import train
+
+    from fairseq_scl.cli import main
+
+    flags, _ = from_the_first_300(recipe)
+    noise = ("--noise", "back-translation", "--noise-temperature", 0.3, "--noise-ratio", 2)
+    more = ("--max-update", 1, *flags, *noise)
+    train([str(translated), *recipe.flags(tmp_path / "run", *more)[1:]])
+    verify = ["verify", str(tmp_path / "run" / "manifest.json"), "--data", str(translated)]
+    main(verify)
+    assert "verified" in capsys.readouterr().out
+    stored = translated / "back-translation" / "T0.3" / "input0.bin"
+    content = bytearray(stored.read_bytes())
+    content[: len(content) : 2] = b"\x09" * len(content[: len(content) : 2])
+    stored.write_bytes(bytes(content))
+    with pytest.raises(SystemExit, match="its noise is not what DATA and the seeds give"):
+        main(verify)
