@@ -428,7 +428,8 @@ def write_glue(folder: Path, task: str, **tables: tuple) -> None:
 def test_glue_mnli_has_two_validation_and_two_test_sets(tmp_path, tiny):
     header = ("sentence1", "sentence2", "gold_label")
     row = ("It rained.", "It was wet.", "entailment")
-    labelled, unlabelled = (header, row), (header[:2], row[:2])
+    others = [(*row[:2], label) for label in ("neutral", "contradiction")]
+    labelled, unlabelled = (header, row, *others), (header[:2], row[:2])
     write_glue(
         tmp_path / "glue",
         "MNLI",
@@ -456,13 +457,52 @@ def test_glue_stsb_is_a_regression_without_being_told(tmp_path, tiny):
     assert (output / "label" / "train.label").read_text() == "4.250\n"
 
 
+def glue_rte(tmp_path: Path, encoder: Path, labels: list[str]) -> Path:
+    """Prepare a GLUE task of as many training rows as there are `labels`, and the 277 of dev."""
+    header = ("sentence1", "sentence2", "label")
+    rows = [("It rained.", "It was wet.", label) for label in labels]
+    (tmp_path / "outputs").mkdir(exist_ok=True)
+    write_glue(tmp_path / "glue", "RTE", train=(header, *rows), dev=(header, *[rows[0]] * 277))
+    arguments = ("--data", "glue:RTE", "--glue-dir", tmp_path / "glue")
+    return prepare(tmp_path / "outputs" / "data", encoder, *arguments)
+
+
+def test_a_glue_subset_is_told_once_a_split(tmp_path, tiny, capsys):
+    output = glue_rte(tmp_path, tiny, ["entailment", "not_entailment"] * 2)
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert warnings == [
+        f"{tmp_path / 'glue' / 'RTE' / 'train.tsv'}: warning: "
+        "train has 4 rows, the published set 2,490: a subset?"
+    ]
+    splits = told(output)["splits"]
+    assert {s: (e["rows"], e["published_rows"]) for s, e in splits.items()} == {
+        "train": (4, 2490),
+        "valid": (277, 277),
+    }
+
+
+@pytest.mark.parametrize("labels", [["yes"], ["yes", "no", "perhaps"]])
+def test_glue_with_another_number_of_labels(tmp_path, tiny, labels):
+    message = refused(tmp_path, tiny, call=glue_rte, labels=labels)
+    path = tmp_path / "glue" / "RTE" / "train.tsv"
+    given = f"{len(labels)} labels ({', '.join(sorted(labels))})"
+    assert message.endswith(f"{path}: {given}, the published RTE has 2")
+
+
+def test_own_data_is_not_compared_with_glue(tmp_path, tiny, capsys):
+    output = prepare_rows(tmp_path, tiny)
+    assert "warning" not in capsys.readouterr().err
+    assert "published_rows" not in told(output)["splits"]["train"]
+
+
 @pytest.mark.needs_shared_data
-def test_real_glue_with_the_real_roberta_tokenizer(tmp_path):
+def test_real_glue_with_the_real_roberta_tokenizer(tmp_path, capsys):
     output = prepare(
         tmp_path / "out",
         SHARED / "gpt2_bpe",
         *("--data", "glue:RTE", "--glue-dir", SHARED / "glue", "--max-length", 128),
     )
+    assert "warning" not in capsys.readouterr().err
     assert told(output)["classes"] == ["entailment", "not_entailment"]
     for split, rows in {"train": 2490, "valid": 277, "test": 3000}.items():
         pairs = list(zip(*(read(output / f"input{i}", split) for i in range(2)), strict=True))
