@@ -7,7 +7,8 @@
 OUTPUT receives input0/ (and input1/ for sentence pairs), label/, text/ (the sentences themselves,
 a JSON list a row) and prepared.json, which lists the source files with their checksums. Class ids
 follow the sorted labels of the training data. Files end in .tsv (unquoted), .csv or .jsonl.
-Spaces around a field are dropped. GLUE's files are compared with the published numbers.
+Spaces around a field are dropped. GLUE's files are compared with the published numbers. Of Amazon-2
+and Yelp-2, which have no validation set, 5 % of train (stratified, at most 2,000) becomes one.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from tqdm import tqdm
 from fairseq_scl import encoder_folder
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_folder
+from fairseq_scl.reviews import REVIEWS, read_reviews
 from fairseq_scl.shorten import shortened_lengths
 from fairseq_scl.tables import (
     GLUE,
@@ -59,10 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="NAME",
-        help=f"'sample' (sentences shipped with the package) or glue:TASK of {', '.join(GLUE)}",
+        help="'sample' (sentences shipped with the package), amazon-2, yelp-2, "
+        f"or glue:TASK of {', '.join(GLUE)}",
     )
     parser.add_argument(
         "--glue-dir", type=Path, metavar="DIR", help="where DIR/TASK/train.tsv lies"
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where amazon-2 or yelp-2 lies as train and test with .ft.txt, .ft.txt.bz2 or .csv",
     )
     for split in ("train", "valid", "test"):
         parser.add_argument(f"--{split}", type=Path, metavar="FILE", help=f"your own {split} data")
@@ -154,8 +163,13 @@ def read_splits(args: argparse.Namespace) -> tuple[Splits, bool]:
         if args.glue_dir is None:
             raise UserError(f"--data {args.data} needs --glue-dir")
         return read_glue(task, args.glue_dir), task in GLUE and GLUE[task].regression
+    elif args.data in REVIEWS:
+        if args.data_dir is None:
+            raise UserError(f"--data {args.data} needs --data-dir")
+        return read_reviews(args.data, args.data_dir), False
     elif args.data:
-        raise UserError(f"--data {args.data}: it must be 'sample' or glue:TASK")
+        known = ", ".join(REVIEWS)
+        raise UserError(f"--data {args.data}: it must be 'sample', {known} or glue:TASK")
     else:
         if not (args.train and args.valid):
             raise UserError("both --train and --valid are needed")
@@ -296,9 +310,11 @@ def describe(path: Path, rows: list[Row], shortened: int) -> dict:
     empty = sum(not all(row.sentences) for row in rows)
     if empty:
         print(f"{path}: warning: {empty} rows have an empty sentence (kept)", file=sys.stderr)
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "file": path.name,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": sha256,
         "rows": len(rows),
         "labelled": rows[0].label is not None,
         "empty": empty,

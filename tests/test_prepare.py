@@ -512,6 +512,29 @@ def test_real_glue_with_the_real_roberta_tokenizer(tmp_path, capsys):
     assert set(label_ids(output, "train")) == set(label_ids(output, "valid")) == {4, 5}
 
 
+def test_yelp_has_a_validation_set_of_its_training_rows(tmp_path, tiny):
+    for split, rows in {"train": 40, "test": 6}.items():
+        text = "".join(f'"{1 + i % 2}","Table {i} was free."\n' for i in range(rows))
+        (tmp_path / f"{split}.csv").write_text(text, encoding="utf-8")
+    output = prepare(tmp_path / "out", tiny, "--data", "yelp-2", "--data-dir", tmp_path)
+    splits = told(output)["splits"]
+    assert {split: entry["rows"] for split, entry in splits.items()} == {
+        "train": 38,
+        "valid": 2,
+        "test": 6,
+    }
+    assert told(output)["classes"] == ["1", "2"]
+    assert splits["valid"]["file"] == "train.csv"
+    assert splits["valid"]["sha256"] == splits["train"]["sha256"]
+    assert sorted(label_ids(output, "valid")) == [4, 5]
+    assert "published_rows" not in splits["train"]
+
+
+def test_reviews_without_their_folder(tmp_path, tiny):
+    message = refused_arguments(tmp_path, tiny, "--data", "amazon-2")
+    assert message.endswith("--data amazon-2 needs --data-dir")
+
+
 def test_sample_sentences_are_two_classes_in_three_disjoint_splits():
     splits = {}
     for split in ("train", "valid", "test"):
@@ -640,7 +663,7 @@ def test_glue_that_is_not_in_its_folder(tmp_path, tiny):
 
 def test_data_that_is_neither_sample_nor_glue(tmp_path, tiny):
     message = refused_arguments(tmp_path, tiny, "--data", "sst2")
-    assert message.endswith("--data sst2: it must be 'sample' or glue:TASK")
+    assert message.endswith("--data sst2: it must be 'sample', amazon-2, yelp-2 or glue:TASK")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--data", "sample", "--train", "a.tsv")])
