@@ -8,6 +8,7 @@ import sys
 from fairseq_scl.errors import NO_FAIRSEQ, UserError
 
 COMMANDS = {
+    "download": ("download", "fetch GLUE or RoBERTa, checked and unpacked"),
     "import-model": ("import_model", "turn a Hugging Face encoder into a fairseq one"),
     "prepare": ("prepare", "turn labelled sentences into fairseq's binarized data"),
     "verify": ("manifest", "check that a run used the rows that its manifest says"),

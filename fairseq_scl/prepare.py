@@ -7,7 +7,8 @@
 OUTPUT receives input0/ (and input1/ for sentence pairs), label/, text/ (the sentences themselves,
 a JSON list a row) and prepared.json, which lists the source files with their checksums. Class ids
 follow the sorted labels of the training data. Files end in .tsv (unquoted), .csv or .jsonl.
-Spaces around a field are dropped.
+Spaces around a field are dropped. GLUE's files are compared with the published numbers. Of Amazon-2
+and Yelp-2, which have no validation set, 5 % of train (stratified, at most 2,000) becomes one.
 """
 
 import argparse
@@ -29,8 +30,17 @@ from tqdm import tqdm
 from fairseq_scl import encoder_folder
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_folder
+from fairseq_scl.reviews import REVIEWS, read_reviews
 from fairseq_scl.shorten import shortened_lengths
-from fairseq_scl.tables import GLUE, Columns, Row, read_file, read_glue
+from fairseq_scl.tables import (
+    GLUE,
+    Columns,
+    Row,
+    published_rows,
+    read_file,
+    read_glue,
+    unlike_published,
+)
 from fairseq_scl.tokenizers import Tokenizer, load_tokenizer
 
 RESERVED = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -51,10 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="NAME",
-        help=f"'sample' (sentences shipped with the package) or glue:TASK of {', '.join(GLUE)}",
+        help="'sample' (sentences shipped with the package), amazon-2, yelp-2, "
+        f"or glue:TASK of {', '.join(GLUE)}",
     )
     parser.add_argument(
         "--glue-dir", type=Path, metavar="DIR", help="where DIR/TASK/train.tsv lies"
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where amazon-2 or yelp-2 lies as train and test with .ft.txt, .ft.txt.bz2 or .csv",
     )
     for split in ("train", "valid", "test"):
         parser.add_argument(f"--{split}", type=Path, metavar="FILE", help=f"your own {split} data")
@@ -81,6 +98,9 @@ def run(args: argparse.Namespace) -> None:
     classes = None if regression else class_names(*splits["train"])
     for split, (path, rows) in splits.items():
         check_labels(path, rows, classes, required=not split.startswith("test"))
+    task = glue_task(args.data)
+    if task:
+        compare_with_published(task, splits, classes)
 
     from fairseq.tasks.sentence_prediction import SentencePredictionTask
 
@@ -109,6 +129,8 @@ def run(args: argparse.Namespace) -> None:
             write_labels(rows, classes, folder / "label", split)
             write_text(rows, folder / "text" / f"{split}.jsonl")
             told[split] = describe(path, rows, shortened)
+            if task:
+                told[split]["published_rows"] = published_rows(task)[split]
         if classes is not None:
             counts = Counter(row.label for row in splits["train"][1])
             (folder / "label" / "dict.txt").write_text(
@@ -123,6 +145,11 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.output}: {summary} rows, classes: {', '.join(classes or ['(regression)'])}")
 
 
+def glue_task(data: str | None) -> str | None:
+    """TASK of `--data glue:TASK`."""
+    return data.removeprefix("glue:") if data and data.startswith("glue:") else None
+
+
 def read_splits(args: argparse.Namespace) -> tuple[Splits, bool]:
     """Read what the command line names; also tell whether labels are numbers to predict."""
     own = {split: getattr(args, split) for split in ("train", "valid", "test")}
@@ -132,13 +159,17 @@ def read_splits(args: argparse.Namespace) -> tuple[Splits, bool]:
         folder = importlib.resources.files("fairseq_scl") / "sample_data"
         own = {split: Path(str(folder / f"{split}.tsv")) for split in own}
         columns = Columns(("sentence",), "label")
-    elif args.data:
-        task = args.data.removeprefix("glue:")
-        if task == args.data:
-            raise UserError(f"--data {args.data}: it must be 'sample' or glue:TASK")
+    elif (task := glue_task(args.data)) is not None:
         if args.glue_dir is None:
             raise UserError(f"--data {args.data} needs --glue-dir")
         return read_glue(task, args.glue_dir), task in GLUE and GLUE[task].regression
+    elif args.data in REVIEWS:
+        if args.data_dir is None:
+            raise UserError(f"--data {args.data} needs --data-dir")
+        return read_reviews(args.data, args.data_dir), False
+    elif args.data:
+        known = ", ".join(REVIEWS)
+        raise UserError(f"--data {args.data}: it must be 'sample', {known} or glue:TASK")
     else:
         if not (args.train and args.valid):
             raise UserError("both --train and --valid are needed")
@@ -181,10 +212,28 @@ def check_labels(path: Path, rows: list[Row], classes: list[str] | None, require
             if not usable:
                 raise UserError(f"{where}: label '{row.label}' is not a number")
         elif row.label not in known:
-            allowed = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
             raise UserError(
-                f"{where}: label '{row.label}' does not occur in the training data ({allowed})"
+                f"{where}: label '{row.label}' does not occur in the training data "
+                f"({first_ten(classes)})"
             )
+
+
+def compare_with_published(task: str, splits: Splits, classes: list[str] | None) -> None:
+    """Refuse another number of labels than the GLUE task has; warn of other numbers of rows."""
+    expected = GLUE[task].classes
+    if classes is not None and len(classes) != expected:
+        raise UserError(
+            f"{splits['train'][0]}: {len(classes)} labels ({first_ten(classes)}), "
+            f"the published {task} has {expected}"
+        )
+    for split, (path, rows) in splits.items():
+        if told := unlike_published(task, split, len(rows)):
+            print(f"{path}: warning: {told}", file=sys.stderr)
+
+
+def first_ten(names: list[str]) -> str:
+    """As much of a list as an error message bears."""
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def encoder_positions(folder: Path) -> int:
@@ -261,9 +310,11 @@ def describe(path: Path, rows: list[Row], shortened: int) -> dict:
     empty = sum(not all(row.sentences) for row in rows)
     if empty:
         print(f"{path}: warning: {empty} rows have an empty sentence (kept)", file=sys.stderr)
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "file": path.name,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": sha256,
         "rows": len(rows),
         "labelled": rows[0].label is not None,
         "empty": empty,

@@ -1,5 +1,6 @@
 """Reading labelled sentences: GLUE's files as published, and a user's own."""
 
+import bz2
 import csv
 import json
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ class GlueTask:
     """How one GLUE task is published."""
 
     columns: Columns
+    rows: tuple[int, ...]  # of each split, in the order of `files`
+    classes: int = 2  # of a classification
+    more_rows: int = 0  # what some copies have beyond `rows`
     regression: bool = False
     headless: tuple[str, ...] = ()  # column names of train and dev where they have no header
     skip_short_rows: bool = False
@@ -49,18 +53,44 @@ MNLI_FILES = {
 }
 GLUE = {
     "CoLA": GlueTask(
-        Columns(("sentence",), "label"), headless=("source", "label", "star", "sentence")
+        Columns(("sentence",), "label"),
+        (8551, 1043, 1063),
+        headless=("source", "label", "star", "sentence"),
     ),
-    "SST-2": GlueTask(Columns(("sentence",), "label")),
-    "MRPC": GlueTask(Columns(("#1 String", "#2 String"), "Quality")),
-    "STS-B": GlueTask(Columns(PAIR, "score"), regression=True),
+    "SST-2": GlueTask(Columns(("sentence",), "label"), (67349, 872, 1821)),
+    "MRPC": GlueTask(Columns(("#1 String", "#2 String"), "Quality"), (3668, 408, 1725)),
+    "STS-B": GlueTask(Columns(PAIR, "score"), (5749, 1500, 1379), regression=True),
     # a few published rows lack fields; GLUE's own code skips them
-    "QQP": GlueTask(Columns(("question1", "question2"), "is_duplicate"), skip_short_rows=True),
-    "MNLI": GlueTask(Columns(PAIR, "gold_label"), files=MNLI_FILES),
-    "QNLI": GlueTask(Columns(("question", "sentence"), "label")),
-    "RTE": GlueTask(Columns(PAIR, "label")),
-    "WNLI": GlueTask(Columns(PAIR, "label")),
+    "QQP": GlueTask(
+        Columns(("question1", "question2"), "is_duplicate"),
+        (363846, 40430, 390965),
+        more_rows=3,
+        skip_short_rows=True,
+    ),
+    "MNLI": GlueTask(
+        Columns(PAIR, "gold_label"),
+        (392702, 9815, 9832, 9796, 9847),
+        classes=3,
+        files=MNLI_FILES,
+    ),
+    "QNLI": GlueTask(Columns(("question", "sentence"), "label"), (104743, 5463, 5463)),
+    "RTE": GlueTask(Columns(PAIR, "label"), (2490, 277, 3000)),
+    "WNLI": GlueTask(Columns(PAIR, "label"), (635, 71, 146)),
 }
+
+
+def published_rows(task: str) -> dict[str, int]:
+    """How many rows each split of a GLUE task has, malformed ones not counted."""
+    return dict(zip(GLUE[task].files, GLUE[task].rows, strict=True))
+
+
+def unlike_published(task: str, split: str, rows: int) -> str | None:
+    """What is odd about this number of rows, or None if the split was published with as many."""
+    published = published_rows(task)[split]
+    if published <= rows <= published + GLUE[task].more_rows:
+        return None
+    told = f"{split} has {rows:,} rows, the published set {published:,}"
+    return f"{told}: a subset?" if rows < published else told
 
 
 def read_glue(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]:
@@ -78,10 +108,15 @@ def read_glue(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]:
     """
     if task not in GLUE:
         raise UserError(f"--data glue:{task}: the GLUE tasks are {', '.join(GLUE)}")
+    return read_task(task, folder / task)
+
+
+def read_task(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]:
+    """The same for the folder that holds the task's files."""
     published = GLUE[task]
     splits = {}
     for split, name in published.files.items():
-        path = folder / task / name
+        path = folder / name
         if split in ("train", "valid") or path.is_file():
             headless = () if split.startswith("test") else published.headless
             rows = list(_read_tsv(path, published.columns, headless, published.skip_short_rows))
@@ -97,7 +132,7 @@ def read_file(path: Path, columns: Columns) -> list[Row]:
     Raises:
         UserError: naming file and row, for whatever cannot be read.
     """
-    readers = {".tsv": _read_tsv, ".csv": _read_csv, ".jsonl": _read_json_lines}
+    readers = {".tsv": _read_tsv, ".csv": read_csv, ".jsonl": _read_json_lines}
     if path.suffix not in readers:
         raise UserError(f"{path}: the name must end in {', '.join(readers)}")
     return _not_empty(path, list(readers[path.suffix](path, columns)))
@@ -109,18 +144,19 @@ def _not_empty(path: Path, rows: list[Row]) -> list[Row]:
     return rows
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of each line; only `\\n` and `\\r\\n` end one."""
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line, of a `.bz2` too; only `\\n` and `\\r\\n` end one."""
     number = 0
     try:
-        with open(path, "rb") as file:
+        with bz2.open(path) if path.suffix == ".bz2" else open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 yield number, text.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}, row {number}: not UTF-8 ({error.reason})") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read ({reason})") from None
 
 
 def _column_indices(
@@ -142,11 +178,11 @@ def _read_tsv(
     headless: tuple[str, ...] = (),
     skip_short_rows: bool = False,
 ) -> Iterator[Row]:
-    lines = _lines(path)
-    header = list(headless) or next(lines, (0, ""))[1].split("\t")
+    rows = lines(path)
+    header = list(headless) or next(rows, (0, ""))[1].split("\t")
     sentences, label = _column_indices(path, header, columns)
     needed = max(*sentences, -1 if label is None else label) + 1
-    for number, line in lines:
+    for number, line in rows:
         fields = line.split("\t")
         if len(fields) >= needed:
             yield Row(
@@ -160,10 +196,15 @@ def _read_tsv(
             )
 
 
-def _read_csv(path: Path, columns: Columns) -> Iterator[Row]:
-    reader = csv.reader((line + "\n" for _, line in _lines(path)), strict=True)
+def read_csv(path: Path, columns: Columns, headless: tuple[str, ...] = ()) -> Iterator[Row]:
+    """Rows of a CSV quoted as RFC 4180 has it; `headless` names the columns of one without header.
+
+    Raises:
+        UserError: naming file and row, for whatever cannot be read.
+    """
+    reader = csv.reader((line + "\n" for _, line in lines(path)), strict=True)
     try:
-        header = next(reader, [])
+        header = list(headless) or next(reader, [])
         sentences, label = _column_indices(path, header, columns)
         for fields in reader:
             if not fields:
@@ -171,7 +212,7 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[Row]:
             if len(fields) != len(header):
                 raise UserError(
                     f"{path}, row {reader.line_num}: {len(fields)} fields, "
-                    f"the header has {len(header)}"
+                    f"there are {len(header)} columns"
                 )
             yield Row(
                 reader.line_num,
@@ -183,7 +224,7 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[Row]:
 
 
 def _read_json_lines(path: Path, columns: Columns) -> Iterator[Row]:
-    for number, line in _lines(path):
+    for number, line in lines(path):
         if not line.strip():
             continue
         try:

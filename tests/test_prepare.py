@@ -428,7 +428,8 @@ def write_glue(folder: Path, task: str, **tables: tuple) -> None:
 def test_glue_mnli_has_two_validation_and_two_test_sets(tmp_path, tiny):
     header = ("sentence1", "sentence2", "gold_label")
     row = ("It rained.", "It was wet.", "entailment")
-    labelled, unlabelled = (header, row), (header[:2], row[:2])
+    others = [(*row[:2], label) for label in ("neutral", "contradiction")]
+    labelled, unlabelled = (header, row, *others), (header[:2], row[:2])
     write_glue(
         tmp_path / "glue",
         "MNLI",
@@ -456,13 +457,52 @@ def test_glue_stsb_is_a_regression_without_being_told(tmp_path, tiny):
     assert (output / "label" / "train.label").read_text() == "4.250\n"
 
 
+def glue_rte(tmp_path: Path, encoder: Path, labels: list[str]) -> Path:
+    """Prepare a GLUE task of as many training rows as there are `labels`, and the 277 of dev."""
+    header = ("sentence1", "sentence2", "label")
+    rows = [("It rained.", "It was wet.", label) for label in labels]
+    (tmp_path / "outputs").mkdir(exist_ok=True)
+    write_glue(tmp_path / "glue", "RTE", train=(header, *rows), dev=(header, *[rows[0]] * 277))
+    arguments = ("--data", "glue:RTE", "--glue-dir", tmp_path / "glue")
+    return prepare(tmp_path / "outputs" / "data", encoder, *arguments)
+
+
+def test_a_glue_subset_is_told_once_a_split(tmp_path, tiny, capsys):
+    output = glue_rte(tmp_path, tiny, ["entailment", "not_entailment"] * 2)
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert warnings == [
+        f"{tmp_path / 'glue' / 'RTE' / 'train.tsv'}: warning: "
+        "train has 4 rows, the published set 2,490: a subset?"
+    ]
+    splits = told(output)["splits"]
+    assert {s: (e["rows"], e["published_rows"]) for s, e in splits.items()} == {
+        "train": (4, 2490),
+        "valid": (277, 277),
+    }
+
+
+@pytest.mark.parametrize("labels", [["yes"], ["yes", "no", "perhaps"]])
+def test_glue_with_another_number_of_labels(tmp_path, tiny, labels):
+    message = refused(tmp_path, tiny, call=glue_rte, labels=labels)
+    path = tmp_path / "glue" / "RTE" / "train.tsv"
+    given = f"{len(labels)} labels ({', '.join(sorted(labels))})"
+    assert message.endswith(f"{path}: {given}, the published RTE has 2")
+
+
+def test_own_data_is_not_compared_with_glue(tmp_path, tiny, capsys):
+    output = prepare_rows(tmp_path, tiny)
+    assert "warning" not in capsys.readouterr().err
+    assert "published_rows" not in told(output)["splits"]["train"]
+
+
 @pytest.mark.needs_shared_data
-def test_real_glue_with_the_real_roberta_tokenizer(tmp_path):
+def test_real_glue_with_the_real_roberta_tokenizer(tmp_path, capsys):
     output = prepare(
         tmp_path / "out",
         SHARED / "gpt2_bpe",
         *("--data", "glue:RTE", "--glue-dir", SHARED / "glue", "--max-length", 128),
     )
+    assert "warning" not in capsys.readouterr().err
     assert told(output)["classes"] == ["entailment", "not_entailment"]
     for split, rows in {"train": 2490, "valid": 277, "test": 3000}.items():
         pairs = list(zip(*(read(output / f"input{i}", split) for i in range(2)), strict=True))
@@ -470,6 +510,29 @@ def test_real_glue_with_the_real_roberta_tokenizer(tmp_path):
         assert max(2 + len(a) + len(b) for a, b in pairs) == 128
         assert all(ids[-1] == EOS and len(ids) > 1 for pair in pairs for ids in pair)
     assert set(label_ids(output, "train")) == set(label_ids(output, "valid")) == {4, 5}
+
+
+def test_yelp_has_a_validation_set_of_its_training_rows(tmp_path, tiny):
+    for split, rows in {"train": 40, "test": 6}.items():
+        text = "".join(f'"{1 + i % 2}","Table {i} was free."\n' for i in range(rows))
+        (tmp_path / f"{split}.csv").write_text(text, encoding="utf-8")
+    output = prepare(tmp_path / "out", tiny, "--data", "yelp-2", "--data-dir", tmp_path)
+    splits = told(output)["splits"]
+    assert {split: entry["rows"] for split, entry in splits.items()} == {
+        "train": 38,
+        "valid": 2,
+        "test": 6,
+    }
+    assert told(output)["classes"] == ["1", "2"]
+    assert splits["valid"]["file"] == "train.csv"
+    assert splits["valid"]["sha256"] == splits["train"]["sha256"]
+    assert sorted(label_ids(output, "valid")) == [4, 5]
+    assert "published_rows" not in splits["train"]
+
+
+def test_reviews_without_their_folder(tmp_path, tiny):
+    message = refused_arguments(tmp_path, tiny, "--data", "amazon-2")
+    assert message.endswith("--data amazon-2 needs --data-dir")
 
 
 def test_sample_sentences_are_two_classes_in_three_disjoint_splits():
@@ -600,7 +663,7 @@ def test_glue_that_is_not_in_its_folder(tmp_path, tiny):
 
 def test_data_that_is_neither_sample_nor_glue(tmp_path, tiny):
     message = refused_arguments(tmp_path, tiny, "--data", "sst2")
-    assert message.endswith("--data sst2: it must be 'sample' or glue:TASK")
+    assert message.endswith("--data sst2: it must be 'sample', amazon-2, yelp-2 or glue:TASK")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--data", "sample", "--train", "a.tsv")])

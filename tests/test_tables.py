@@ -11,7 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairseq_scl.errors import UserError
-from fairseq_scl.tables import GLUE, Columns, read_file, read_glue
+from fairseq_scl.tables import (
+    GLUE,
+    Columns,
+    published_rows,
+    read_file,
+    read_glue,
+    unlike_published,
+)
 
 GLUE_DIR = SHARED / "glue"
 SINGLE = Columns(("sentence",), "label")
@@ -291,6 +298,44 @@ def test_real_glue(task, rows, labels):
         assert all(all(row.sentences) for row in found)
 
 
+# --- GLUE's published numbers
+
+
+@pytest.mark.parametrize("task", GLUE)
+def test_every_split_of_every_task_has_a_published_number_of_rows(task):
+    rows = published_rows(task)
+    assert list(rows) == list(GLUE[task].files)
+    for split, number in rows.items():
+        assert unlike_published(task, split, number) is None
+        assert unlike_published(task, split, number - 1).endswith(": a subset?")
+
+
+def test_fewer_rows_than_published_may_be_a_subset():
+    told = "train has 8,999 rows, the published set 104,743: a subset?"
+    assert unlike_published("QNLI", "train", 8999) == told
+
+
+def test_more_rows_than_published_are_no_subset():
+    told = "test1 has 10,000 rows, the published set 9,847"
+    assert unlike_published("MNLI", "test1", 10_000) == told
+
+
+def test_some_copies_of_qqp_have_three_rows_more():
+    for rows, odd in {363_845: True, 363_846: False, 363_849: False, 363_850: True}.items():
+        assert bool(unlike_published("QQP", "train", rows)) is odd
+
+
+@pytest.mark.needs_shared_data
+@pytest.mark.parametrize(
+    ("task", "subsets"), [("SST-2", []), ("RTE", []), ("QNLI", ["train"]), ("MNLI", ["train"])]
+)
+def test_real_glue_has_the_published_numbers_but_for_subsets(task, subsets):
+    splits = read_glue(task, GLUE_DIR)
+    odd = [split for split, (_, rows) in splits.items() if unlike_published(task, split, len(rows))]
+    assert odd == subsets
+    assert len({row.label for row in splits["train"][1]}) == GLUE[task].classes
+
+
 # --- a user's own files
 
 
@@ -462,7 +507,7 @@ def test_wrong_column_lists_the_columns(tmp_path, name):
     ("name", "told"),
     [
         ("a.tsv", "row 3: 1 fields, at least 2 are needed"),
-        ("a.csv", "row 3: 1 fields, the header has 2"),
+        ("a.csv", "row 3: 1 fields, there are 2 columns"),
     ],
 )
 def test_too_few_fields(tmp_path, name, told):
@@ -474,7 +519,7 @@ def test_too_few_fields(tmp_path, name, told):
 
 def test_an_unquoted_comma_is_refused(tmp_path):
     path = write(tmp_path / "a.csv", "sentence,label\nOne, two.,1\n")
-    assert message(read_file, path, SINGLE) == f"{path}, row 2: 3 fields, the header has 2"
+    assert message(read_file, path, SINGLE) == f"{path}, row 2: 3 fields, there are 2 columns"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Download GLUE, check and unpack it: DIR/TASK/train.tsv and so on, for `--glue-dir DIR`.
+#
+#   bash scripts/download_glue.sh DIR [TASK ...]      default: all nine tasks
+#
+# What is complete is skipped, what was cut short goes on. FAIRSEQ_SCL_DOWNLOAD_URL names a mirror of
+# https://dl.fbaipublicfiles.com.
+set -euo pipefail
+case ${1:-} in
+  -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
+  "") echo "download_glue: DIR is missing (see --help)" >&2; exit 2 ;;
+esac
+root=$(dirname "$0")/..
+bash "$root/scripts/setup.sh"
+exec "$root/.venv/bin/fairseq-scl" download glue "$@"
