@@ -10,6 +10,7 @@ from fairseq_scl.errors import NO_FAIRSEQ, UserError
 COMMANDS = {
     "import-model": ("import_model", "turn a Hugging Face encoder into a fairseq one"),
     "prepare": ("prepare", "turn labelled sentences into fairseq's binarized data"),
+    "back-translate": ("back_translate", "paraphrase training sentences by way of a language"),
     "evaluate": ("evaluate", "test a run's best checkpoint"),
     "report": ("report", "a table of evaluated runs"),
     "plot": ("plot", "a picture of the test embeddings of evaluated runs"),
