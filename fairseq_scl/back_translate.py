@@ -147,7 +147,7 @@ def translate(
     path: Path, missing: list[Item], texts: list[list[str]], wanted: int, args: argparse.Namespace
 ) -> Texts:
     """Paraphrase the `missing` of `wanted` items, adding each batch to augmented.jsonl."""
-    round_trip = load_round_trip(args)
+    translators = load_translators(args)
     size = max(1, args.batch_size // len(texts[0]))
     translated: Texts = {}
     with (
@@ -161,7 +161,8 @@ def translate(
         ) as progress,
     ):
         for start in range(0, len(missing), size):
-            batch = round_trip({item: texts[item.row] for item in missing[start : start + size]})
+            batch = {item: texts[item.row] for item in missing[start : start + size]}
+            batch = round_trip(translators, batch, args.seed, args.batch_size)
             file.write("".join(map(as_line, batch.items())).encode())
             file.flush()
             translated |= batch
@@ -259,13 +260,13 @@ def sha256(path: Path) -> str:
 
 
 def require_settings(folder: Path, settings: dict) -> None:
-    """Write settings.json, or compare with the one that is there."""
+    """Write settings.json; where there is text already, compare instead."""
     path = folder / SETTINGS
-    if not path.is_file():
-        if (folder / AUGMENTED).exists():
-            raise UserError(f"{path} is missing, so {AUGMENTED} may be of other settings")
+    if not (folder / AUGMENTED).is_file():
         write_text(path, json.dumps(settings, indent=1) + "\n")
         return
+    if not path.is_file():
+        raise UserError(f"{path} is missing, so {AUGMENTED} may be of other settings")
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -309,12 +310,8 @@ def sentence_seed(seed: int, item: Item, sentence: int, direction: str) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4])
 
 
-def load_round_trip(args: argparse.Namespace):
-    """Load both models.
-
-    Returns:
-        A function that paraphrases the sentences of each item.
-    """
+def load_translators(args: argparse.Namespace) -> dict:
+    """The translator of each direction, forward first."""
     import torch
 
     from fairseq_scl import plugin  # noqa: F401
@@ -334,17 +331,18 @@ def load_round_trip(args: argparse.Namespace):
             f"--backward translates {back.source}-{back.target}, "
             f"--forward {there.source}-{there.target}: one must undo the other"
         )
+    return translators
 
-    def round_trip(batch: Texts) -> Texts:
-        places = [(item, i) for item, sentences in batch.items() for i in range(len(sentences))]
-        texts = [text for sentences in batch.values() for text in sentences]
-        for direction, translator in translators.items():
-            seeds = [sentence_seed(args.seed, item, i, direction) for item, i in places]
-            texts = translator(texts, seeds, args.batch_size)
-        remaining = iter(texts)
-        return {item: [next(remaining) for _ in batch[item]] for item in batch}
 
-    return round_trip
+def round_trip(translators: dict, batch: Texts, seed: int, batch_size: int) -> Texts:
+    """Paraphrase the sentences of each item."""
+    places = [(item, i) for item, sentences in batch.items() for i in range(len(sentences))]
+    texts = [text for sentences in batch.values() for text in sentences]
+    for direction, translator in translators.items():
+        seeds = [sentence_seed(seed, item, i, direction) for item, i in places]
+        texts = translator(texts, seeds, batch_size)
+    remaining = iter(texts)
+    return {item: [next(remaining) for _ in batch[item]] for item in batch}
 
 
 def binarize(folder: Path, texts: Texts, encoder: Path, max_length: int) -> None:

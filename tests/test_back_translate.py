@@ -15,6 +15,7 @@ import torch
 from conftest import PACKAGE, ROOT, SHARED, prepare
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from fairseq_scl import back_translate, sampling
 from fairseq_scl.back_translate import Item, load_augmented, sentence_seed
@@ -36,8 +37,6 @@ def build_model(folder: Path, source: str, target: str, pieces: Path, seed: int)
     from fairseq import options, tasks
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from sentencepiece import SentencePieceProcessor
-
-    from fairseq_scl.import_model import save_checkpoint
 
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(pieces, folder / "sentencepiece.bpe.model")
@@ -62,7 +61,15 @@ def build_model(folder: Path, source: str, target: str, pieces: Path, seed: int)
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.5)
     path = folder / f"model{seed}.pt"
-    save_checkpoint(network, args, path)
+    state = {  # as fairseq-train writes it; the 'args' of older ones take a second to read
+        "args": None,
+        "cfg": OmegaConf.to_container(cfg),
+        "model": network.state_dict(),
+        "optimizer_history": [{"num_updates": 0, "optimizer_name": "", "lr_scheduler_state": {}}],
+        "extra_state": {"train_iterator": {"epoch": 1}},
+        "last_optimizer_state": None,
+    }
+    torch.save(state, path)
     return path
 
 
@@ -98,6 +105,21 @@ def pairs(tmp_path_factory, encoder) -> Path:
         folder / "data", encoder, "--train", folder / "train.tsv", "--valid", folder / "valid.tsv",
         "--sentence", "one", "--sentence2", "two", "--max-length", 24,
     )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def kept_models(monkeypatch):
+    """The models of a test are loaded once, however often it runs the command."""
+    kept: dict = {}
+    load = back_translate.load_translators
+
+    def load_once(args: Namespace):
+        key = (args.forward, args.backward, args.temperature, args.tokenizer, args.bpe)
+        if key not in kept:
+            kept[key] = load(args)
+        return kept[key]
+
+    monkeypatch.setattr(back_translate, "load_translators", load_once)
 
 
 @pytest.fixture
@@ -208,7 +230,7 @@ def test_a_low_temperature_is_the_greedy_translation(translate, pairs, models):
 
     from fairseq_scl.translator import Translator
 
-    folder = translate(pairs, "--copies", 2, temperature=0.001)
+    folder = translate(pairs, "--copies", 2, temperature=1e-6)
     texts = [text for row in ROWS for text in row[:2]]
     for path in models:
         translator = Translator([path], 1.0, "none", "sentencepiece", torch.device("cpu"))
@@ -247,7 +269,7 @@ def test_the_binarized_items_are_the_encoders_tokens_of_the_text(translate, pair
     datasets = [data_utils.load_indexed_dataset(str(folder / f"input{i}")) for i in (0, 1)]
     found, items, shortened = records(folder), load_augmented(folder), 0
     assert list(items) == list(range(6))
-    assert sum(items.values(), []) == list(range(18))
+    assert [number for numbers in items.values() for number in numbers] == list(range(18))
     for row, numbers in items.items():
         for copy, number in enumerate(numbers):
             tokens = tokenizer(found[Item(row, copy)])
@@ -270,7 +292,7 @@ def test_only_the_rows_of_the_draws_are_paraphrased(translate, data):
 
 def test_an_ensemble_is_another_model(translate, pairs, models):
     second = build_model(
-        models[0].parent, "en", "de", models[0].with_name("sentencepiece.bpe.model"), 3
+        models[0].parent, "en", "de", models[1].with_name("sentencepiece.bpe.model"), 3
     )
     single = translate(pairs, "--copies", 1, name="single")
     ensemble = f"{models[0]}{os.pathsep}{second}"
@@ -283,6 +305,17 @@ def test_an_ensemble_is_another_model(translate, pairs, models):
     assert names == [
         "model1.pt", "model3.pt", "dict.de.txt", "dict.en.txt", "sentencepiece.bpe.model"
     ]  # fmt: skip
+
+
+def test_a_checkpoint_of_wmt18s_time_is_read(translate, pairs, models, tmp_path):
+    folder = shutil.copytree(models[0].parent, tmp_path / "en-de")
+    state = torch.load(folder / "model1.pt", weights_only=False)
+    cfg = state.pop("cfg")
+    state["args"] = Namespace(**vars(cfg["model"]))  # all options in one namespace
+    torch.save(state, folder / "model1.pt")
+    expected = records(translate(pairs, "--copies", 1, name="today"))
+    older = translate(pairs, "--copies", 1, "--forward", folder / "model1.pt", name="older")
+    assert records(older) == expected
 
 
 def test_an_input_beyond_the_models_positions_loses_its_end(models):
@@ -298,26 +331,11 @@ def test_an_input_beyond_the_models_positions_loses_its_end(models):
 
 def test_a_finished_call_is_repeated_without_a_model(translate, pairs, monkeypatch):
     before = contents(translate(pairs))
-    monkeypatch.setattr(back_translate, "load_round_trip", None)
+    monkeypatch.setattr(back_translate, "load_translators", None)
     assert contents(translate(pairs)) == before
     assert contents(translate(pairs, "--copies", 1)) == before
 
 
-@pytest.fixture
-def kept_models(monkeypatch):
-    """Models are loaded once, for a test that runs the command many times."""
-    kept: list = []
-    load = back_translate.load_round_trip
-
-    def load_once(args: Namespace):
-        if not kept:
-            kept.append(load(args))
-        return kept[0]
-
-    monkeypatch.setattr(back_translate, "load_round_trip", load_once)
-
-
-@pytest.mark.usefixtures("kept_models")
 def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(translate, pairs, capsys):
     folder = translate(pairs, "--batch-size", 4)
     expected = contents(folder)
@@ -340,20 +358,15 @@ def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(translate, pairs, ca
 @pytest.mark.parametrize("batches", [0, 1, 3])
 def test_a_call_that_dies_between_batches_is_completed(translate, pairs, monkeypatch, batches):
     expected = contents(translate(pairs, name="whole"))
-    load = back_translate.load_round_trip
+    left, work = iter(range(batches)), back_translate.round_trip
 
-    def load_mortal(args):
-        round_trip, left = load(args), iter(range(batches))
-
-        def die_after_some(batch):
-            if next(left, None) is None:
-                raise KeyboardInterrupt
-            return round_trip(batch)
-
-        return die_after_some
+    def die_after_some(*args):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return work(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(back_translate, "load_round_trip", load_mortal)
+        patch.setattr(back_translate, "round_trip", die_after_some)
         with pytest.raises(KeyboardInterrupt):
             translate(pairs, "--batch-size", 4, name="killed")
     finished = translate(pairs, "--batch-size", 4, name="killed")
@@ -420,6 +433,7 @@ def test_a_missing_dictionary_is_told(translate, pairs, models, tmp_path):
 def test_directions_must_undo_each_other(translate, pairs, models):
     with pytest.raises(SystemExit, match="--backward translates en-de, --forward en-de"):
         translate(pairs, "--backward", models[0])
+    translate(pairs, "--copies", 1)  # what could not start has settled nothing
 
 
 def test_an_encoder_is_no_translation_model(translate, pairs, encoder, models, tmp_path):
@@ -499,7 +513,7 @@ def test_a_second_copy_of_a_line_is_named(translate, pairs):
 def test_text_of_unknown_settings_is_refused(translate, pairs):
     folder = translate(pairs, "--copies", 1)
     (folder / "settings.json").unlink()
-    with pytest.raises(SystemExit, match=r"settings.json is missing"):
+    with pytest.raises(SystemExit, match="settings.json is missing"):
         translate(pairs)
 
 
