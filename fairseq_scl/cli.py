@@ -11,6 +11,7 @@ COMMANDS = {
     "download": ("download", "fetch GLUE or RoBERTa, checked and unpacked"),
     "import-model": ("import_model", "turn a Hugging Face encoder into a fairseq one"),
     "prepare": ("prepare", "turn labelled sentences into fairseq's binarized data"),
+    "back-translate": ("back_translate", "paraphrase training sentences by way of a language"),
     "verify": ("manifest", "check that a run used the rows that its manifest says"),
     "evaluate": ("evaluate", "test a run's best checkpoint"),
     "report": ("report", "a table of evaluated runs"),
