@@ -3,9 +3,9 @@
     fairseq-scl back-translate data/sst2 --encoder encoders/roberta-large --temperature 0.5 \\
         --num-shots 100 --shots-seed 1 2 3 --forward en-de/model.pt --backward de-en/model.pt
 
-DATA is what 'prepare' made. Without --num-shots or --draw every training row is translated, C times
-each. Both directions sample at temperature T; each (row, copy, sentence, direction) has a seed of
-its own, so that a result depends on nothing else. DATA/back-translation/T0.5 receives
+DATA is what 'prepare' made. Without --num-shots or --manifest every training row is translated,
+C times each. Both directions sample at temperature T; each (row, copy, sentence, direction) has a
+seed of its own, so that a result depends on nothing else. DATA/back-translation/T0.5 receives
 augmented.jsonl, the text, to which every batch is added as it is done; settings.json, what the text
 depends on; and input0, input1 (.bin, .idx) with index.json, the text in the encoder's tokens.
 
@@ -29,9 +29,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from fairseq_scl import encoder_folder, sampling
+from fairseq_scl import encoder_folder, manifest, sampling
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import locked, write_text
+from fairseq_scl.files import locked, sha256, write_text
 from fairseq_scl.tables import Row
 from fairseq_scl.translation_folder import (
     SUBWORD_FILES,
@@ -94,7 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: %(default)s",
     )
     parser.add_argument(
-        "--draw", type=Path, nargs="+", metavar="FILE", help="the rows of each draw.json"
+        "--manifest",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="the training rows of each run's manifest.json",
     )
     parser.add_argument(
         "--copies", type=int, default=3, metavar="C", help="of each row (default: %(default)s)"
@@ -192,14 +196,15 @@ def read_prepared(data: Path, encoder: Path) -> dict:
 
 def chosen_rows(args: argparse.Namespace, available: int, regression: bool) -> list[int]:
     """Row numbers from 0, ascending: the union of the draws, or all."""
-    if args.draw and args.num_shots is not None:
-        raise UserError("give either --draw or --num-shots")
-    if args.draw:
-        return sorted({row for path in args.draw for row in read_draw(path, available)})
+    if args.manifest and args.num_shots is not None:
+        raise UserError("give either --manifest or --num-shots")
+    if args.manifest:
+        return sorted({row for path in args.manifest for row in read_rows(path, available)})
     if args.num_shots is None:
         return list(range(available))
-    # a regression is drawn as one class, as the training task does
-    labels = np.zeros(available, np.int64) if regression else read_labels(args.data)
+    from fairseq_scl.data.stored import read_labels
+
+    labels = read_labels(args.data, "train", regression)
     try:
         draws = [
             sampling.draw(labels, args.num_shots, seed, args.shots_sampling)
@@ -210,30 +215,12 @@ def chosen_rows(args: argparse.Namespace, available: int, regression: bool) -> l
     return np.unique(np.concatenate(draws)).tolist()
 
 
-def read_draw(path: Path, available: int) -> list[int]:
-    """The rows of a draw.json."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"--draw {path}: not a JSON object with 'rows'") from None
-    if not isinstance(rows, list) or not rows:
-        raise UserError(f"--draw {path}: 'rows' must be a list of row numbers")
-    for row in rows:
-        if type(row) is not int or not 0 <= row < available:
-            raise UserError(f"--draw {path}: row {row} is not among 0 to {available - 1}")
+def read_rows(path: Path, available: int) -> list[int]:
+    """The training rows of a run's manifest."""
+    rows = manifest.expand(manifest.read(path)["splits"]["train"]["rows"])
+    if rows and max(rows) >= available:
+        raise UserError(f"--manifest {path}: row {max(rows)} is not among 0 to {available - 1}")
     return rows
-
-
-def read_labels(data: Path) -> np.ndarray:
-    """Class ids of the training rows, `(rows,)` int64 from 0."""
-    from fairseq.data import Dictionary, data_utils
-
-    stem = data / "label" / "train"
-    labels = data_utils.load_indexed_dataset(str(stem))
-    if labels is None:
-        raise UserError(f"{stem}.idx is missing; make the data with 'fairseq-scl prepare'")
-    first = Dictionary().nspecial
-    return np.fromiter((int(label[0]) - first for label in labels), np.int64, count=len(labels))
 
 
 def describe_settings(args: argparse.Namespace) -> dict:
@@ -251,12 +238,6 @@ def describe_settings(args: argparse.Namespace) -> dict:
         paths += sorted(folder.glob("dict.*.txt")) + subword_files(folder, args.bpe)
         settings[direction] = [{"file": path.name, "sha256": sha256(path)} for path in paths]
     return settings
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_settings(folder: Path, settings: dict) -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 from fairseq_scl import encoder_folder
 from fairseq_scl.archives import unpack
 from fairseq_scl.errors import UserError
-from fairseq_scl.fetch import checksum, fetch
-from fairseq_scl.files import new_folder
+from fairseq_scl.fetch import fetch
+from fairseq_scl.files import new_folder, sha256
 from fairseq_scl.tables import GLUE, read_task, unlike_published
 
 MIRROR = "FAIRSEQ_SCL_DOWNLOAD_URL"
@@ -176,8 +176,8 @@ def download_roberta(size: str, output: Path) -> None:
     else:
         archive = output.with_name(f"{output.name}.tar.gz")
         with new_folder(output) as folder:
-            for name, sha256 in GPT2_BPE.items():
-                fetch(source(f"fairseq/gpt2_bpe/{name}"), folder / name, sha256)
+            for name, digest in GPT2_BPE.items():
+                fetch(source(f"fairseq/gpt2_bpe/{name}"), folder / name, digest)
             fetch(source(f"fairseq/models/{archive.name}"), archive)
             with removed_if_refused(archive):
                 model = encoder_folder.MODEL
@@ -192,5 +192,5 @@ def check_roberta(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path} is missing; move {folder} away to download it")
-        if name in GPT2_BPE and checksum(path) != GPT2_BPE[name]:
+        if name in GPT2_BPE and sha256(path) != GPT2_BPE[name]:
             raise UserError(f"{path} is not the published one; move {folder} away to download it")

@@ -1,6 +1,5 @@
 """Fetching a file over HTTP. A cut connection costs only what had not yet arrived."""
 
-import hashlib
 import http.client
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fairseq_scl.errors import UserError
+from fairseq_scl.files import sha256 as file_sha256
 
 TRIES = 4  # in a row that bring nothing
 PAUSE = 1.0  # seconds before the second try, doubled before each further one
@@ -50,7 +50,7 @@ def fetch(url: str, path: Path, sha256: str | None = None) -> None:
             if tries == TRIES:
                 raise UserError(f"{url}: {error} ({TRIES} tries)") from None
             time.sleep(PAUSE * 2 ** (tries - 1))
-    if sha256 is not None and (found := checksum(part)) != sha256:
+    if sha256 is not None and (found := file_sha256(part)) != sha256:
         part.unlink()
         raise UserError(f"{url}: the sha256 is {found}, it must be {sha256}")
     part.rename(path)
@@ -59,12 +59,6 @@ def fetch(url: str, path: Path, sha256: str | None = None) -> None:
 def size(path: Path) -> int:
     """Bytes of a file, 0 if there is none."""
     return path.stat().st_size if path.exists() else 0
-
-
-def checksum(path: Path) -> str:
-    """The sha256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def receive(url: str, part: Path, name: str) -> None:

@@ -1,6 +1,7 @@
 """Writing files so that nothing is ever half-written."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -54,3 +55,9 @@ def locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(f"{path.parent} is in use by another process") from None
         yield
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

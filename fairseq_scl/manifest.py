@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fairseq_scl.errors import UserError
+from fairseq_scl.files import sha256
 from fairseq_scl.rows import Choices, Rows
 
 NAME = "manifest.json"
@@ -68,12 +69,6 @@ def checksum(content: dict) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def sha256(path: Path) -> str:
-    """sha256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("manifest", metavar="MANIFEST", type=Path)
@@ -96,7 +91,9 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"{args.manifest}: the rows of '{name}' are not those of its seeds")
     if made != said:
         raise UserError(f"{args.manifest}: its noise is not what DATA and the seeds give")
-    told = ", ".join(f"{name} {count(split['rows'])}" for name, split in said["splits"].items())
+    told = ", ".join(
+        f"{name} {len(expand(split['rows']))}" for name, split in said["splits"].items()
+    )
     print(f"{args.manifest}: verified: {len(said['files'])} files, rows: {told}")
 
 
@@ -118,6 +115,10 @@ def read(path: Path) -> dict:
     return said
 
 
-def count(rows: list) -> int:
-    """How many rows `compact` stands for."""
-    return sum(entry[1] - entry[0] + 1 if isinstance(entry, list) else 1 for entry in rows)
+def expand(rows: list) -> list[int]:
+    """The row numbers that `compact` stands for."""
+    return [
+        row
+        for entry in rows
+        for row in (range(entry[0], entry[1] + 1) if isinstance(entry, list) else [entry])
+    ]

@@ -12,7 +12,6 @@ and Yelp-2, which have no validation set, 5 % of train (stratified, at most 2,00
 """
 
 import argparse
-import hashlib
 import importlib.resources
 import json
 import math
@@ -29,7 +28,7 @@ from tqdm import tqdm
 
 from fairseq_scl import encoder_folder
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import new_folder
+from fairseq_scl.files import new_folder, sha256
 from fairseq_scl.reviews import REVIEWS, read_reviews
 from fairseq_scl.shorten import shortened_lengths
 from fairseq_scl.tables import (
@@ -310,11 +309,9 @@ def describe(path: Path, rows: list[Row], shortened: int) -> dict:
     empty = sum(not all(row.sentences) for row in rows)
     if empty:
         print(f"{path}: warning: {empty} rows have an empty sentence (kept)", file=sys.stderr)
-    with open(path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "file": path.name,
-        "sha256": sha256,
+        "sha256": sha256(path),
         "rows": len(rows),
         "labelled": rows[0].label is not None,
         "empty": empty,

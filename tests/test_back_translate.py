@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from fairseq_scl import back_translate, sampling
+from fairseq_scl import back_translate, manifest, sampling
 from fairseq_scl.back_translate import Item, load_augmented, sentence_seed
 from fairseq_scl.cli import main
+from fairseq_scl.rows import Choices
 from fairseq_scl.tables import Columns, read_file
 
 ROWS = [
@@ -202,13 +204,20 @@ def test_the_result_does_not_depend_on_the_batch_size(translate, pairs):
     assert others == [first] * 2
 
 
+def manifest_of(rows, path):
+    """A manifest of a run on these training rows."""
+    split = {"source": "train", "rows": manifest.compact(np.array(sorted(rows)))}
+    content = {"choices": asdict(Choices()), "splits": {"train": split}}
+    path.write_text(json.dumps({**content, "sha256": manifest.checksum(content)}))
+    return path
+
+
 def test_the_result_does_not_depend_on_the_order(translate, pairs, tmp_path):
     whole = translate(pairs, name="whole")
     for number, rows in enumerate(([4, 1], [5, 0, 1], range(6))):
-        path = tmp_path / f"draw{number}.json"
-        path.write_text(json.dumps({"rows": list(rows)}))
+        path = manifest_of(rows, tmp_path / f"manifest{number}.json")
         copies = 1 if number == 0 else 3
-        parts = translate(pairs, "--draw", path, "--copies", copies, name="parts")
+        parts = translate(pairs, "--manifest", path, "--copies", copies, name="parts")
     assert records(parts) == records(whole)
     for name in ("input0.bin", "input1.bin", "input0.idx", "index.json"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
@@ -387,8 +396,8 @@ def test_an_unfinished_folder_is_not_loaded(tmp_path):
         ("--copies 0", "--copies 0 must be at least 1"),
         ("--batch-size 0", "--batch-size 0 must be at least 1"),
         ("--num-shots 7", "--num-shots 7 of .*: 7 rows asked for, but the data has 6"),
-        ("--num-shots 2 --draw x", "give either --draw or --num-shots"),
-        ("--draw nowhere.json", "--draw nowhere.json: not a JSON object with 'rows'"),
+        ("--num-shots 2 --manifest x", "give either --manifest or --num-shots"),
+        ("--manifest nowhere.json", "nowhere.json: No such file"),
         ("--forward nowhere.pt", "--forward nowhere.pt: no such checkpoint"),
         ("--encoder nowhere", "nowhere/dict.txt is missing"),
         ("--bpe subword_nmt", "has no bpecodes or code, which --bpe subword_nmt reads"),
@@ -400,20 +409,10 @@ def test_a_wrong_flag_is_told_in_one_line(translate, pairs, flags, told):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ('{"rows": [0, 6]}', "row 6 is not among 0 to 5"),
-        ('{"rows": [-1]}', "row -1 is not among 0 to 5"),
-        ('{"rows": [true]}', "row True is not among 0 to 5"),
-        ('{"rows": []}', "must be a list of row numbers"),
-        ("[1]", "not a JSON object with 'rows'"),
-    ],
-)
-def test_an_unknown_row_in_a_draw_is_told(translate, pairs, tmp_path, text, told):
-    (tmp_path / "draw.json").write_text(text)
-    with pytest.raises(SystemExit, match=told):
-        translate(pairs, "--draw", tmp_path / "draw.json")
+def test_an_unknown_row_in_a_manifest_is_told(translate, pairs, tmp_path):
+    path = manifest_of([0, 6], tmp_path / "manifest.json")
+    with pytest.raises(SystemExit, match="row 6 is not among 0 to 5"):
+        translate(pairs, "--manifest", path)
 
 
 def test_missing_text_is_told(translate, pairs, tmp_path):

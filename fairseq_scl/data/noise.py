@@ -1,13 +1,12 @@
 """Noise applied to training examples, which are dictionaries as fairseq collates them."""
 
-import json
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from fairseq.data import BaseWrapperDataset, FairseqDataset, data_utils
 
+from fairseq_scl.back_translate import FOLDER, load_augmented
 from fairseq_scl.errors import UserError
 from fairseq_scl.noise import corrupt_tokens
 
@@ -79,20 +78,12 @@ class BackTranslations(FairseqDataset):
 
     def __init__(self, data: Path, temperature, examples, init_token=None, separator_token=None):
         super().__init__()
-        folder = data / "back-translation" / f"T{temperature:g}"
-        if not (folder / "index.json").is_file():
-            raise UserError(
-                f"{folder}/index.json is missing; make it with 'fairseq-scl back-translate {data} "
-                f"--temperature {temperature:g}'"
-            )
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        self.folder, self.examples, self.rows = folder, examples, index["rows"]
+        folder = data / FOLDER / f"T{temperature:g}"
+        self.folder, self.examples, self.items = folder, examples, load_augmented(folder)
+        self.rows = {item: row for row, items in self.items.items() for item in items}
         stems = sorted({path.with_suffix("") for path in folder.glob("input*.idx")})
         self.inputs = [data_utils.load_indexed_dataset(str(stem)) for stem in stems]
         self.starts = (init_token, separator_token)
-        self.items = defaultdict(list)
-        for item, row in enumerate(self.rows):
-            self.items[row].append(item)
 
     def __len__(self):
         return len(self.rows)
@@ -122,10 +113,11 @@ class BackTranslations(FairseqDataset):
             UserError: if a row has fewer.
         """
         for row in rows.tolist():
-            if len(self.items[row]) < ratio:
+            stored = len(self.items.get(row, ()))
+            if stored < ratio:
                 raise UserError(
-                    f"{self.folder}: row {row} has {len(self.items[row])} translations, "
-                    f"--noise-ratio {ratio} needs more; run 'fairseq-scl back-translate' again"
+                    f"{self.folder}: row {row} has {stored} translations, --noise-ratio {ratio} "
+                    "needs more; run 'fairseq-scl back-translate' again"
                 )
         return np.array([item for row in rows.tolist() for item in self.items[row][:ratio]])
 
