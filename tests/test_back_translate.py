@@ -318,7 +318,7 @@ def test_an_ensemble_is_another_model(translate, pairs, models):
 
 def test_a_checkpoint_of_wmt18s_time_is_read(translate, pairs, models, tmp_path):
     folder = shutil.copytree(models[0].parent, tmp_path / "en-de")
-    state = torch.load(folder / "model1.pt", weights_only=False)
+    state = torch.load(folder / "model1.pt", weights_only=True)
     cfg = state.pop("cfg")
     state["args"] = Namespace(**vars(cfg["model"]))  # all options in one namespace
     torch.save(state, folder / "model1.pt")
