@@ -41,7 +41,7 @@ def train_large(data, folder, *more):
 def test_the_recipe_with_two_of_its_layers(roberta_data, tmp_path):
     log = train_large(roberta_data, tmp_path, "--encoder-layers", 2, "--disable-validation")
     assert "num_updates=2" in log
-    assert "train: 20 of 67349 rows" in log
+    assert "train: 20 rows of train's 67349" in log
 
 
 @pytest.mark.slow
