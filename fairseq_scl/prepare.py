@@ -29,6 +29,7 @@ from tqdm import tqdm
 from fairseq_scl import encoder_folder
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_folder, sha256
+from fairseq_scl.hugging_face import SPECIALS
 from fairseq_scl.reviews import REVIEWS, read_reviews
 from fairseq_scl.shorten import shortened_lengths
 from fairseq_scl.tables import (
@@ -42,7 +43,6 @@ from fairseq_scl.tables import (
 )
 from fairseq_scl.tokenizers import Tokenizer, load_tokenizer
 
-RESERVED = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 CHUNK = 4096  # rows tokenized at a time
 Splits = dict[str, tuple[Path, list[Row]]]
 
@@ -187,7 +187,7 @@ def class_names(path: Path, rows: list[Row]) -> list[str]:
             raise UserError(f"{path}, row {row.line}: no label")
         if re.search(r"[\r\n\0]", row.label):
             raise UserError(f"{path}, row {row.line}: a label must be one line of text")
-        if row.label in RESERVED or row.label.startswith("madeupword"):
+        if row.label in SPECIALS or row.label.startswith("madeupword"):
             raise UserError(f"{path}, row {row.line}: label '{row.label}' is fairseq's own")
     names = {row.label for row in rows if row.label}
     numeric = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)

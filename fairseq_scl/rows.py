@@ -39,8 +39,9 @@ class Rows:
 
         self.data, self.choices = data, choices
         self.labels = cache(lambda split: stored.read_labels(data, split, choices.regression))
+        self.of = cache(self._of)
 
-    def of(self, split: str) -> protocols.Split:
+    def _of(self, split: str) -> protocols.Split:
         """Source file and rows of a split; of `train` only those drawn."""
         choices = self.choices
         found = protocols.split(choices.protocol, split, self.labels)
