@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Train two small translation models, English-German and German-English, for
 # 'fairseq-scl back-translate' where none of the published ones can be had. What they know is the
-# language of their training text: of other text they keep little.
+# language of their training text: of other text they keep little, unless --copy shows them some.
 #
 #   bash scripts/train_translation.sh OUTPUT [OPTION ...]
 #
 #   --data DIR       holds {train,val,test_2016_flickr}.{en,de}.gz, one sentence a line, as Multi30k
 #                    is published (default: ../shared/data/multi30k)
+#   --copy FILE      English sentences, one a line, to learn beside it as their own translation, both
+#                    ways: a word the captions lack is then kept instead of lost (default: none)
 #   --updates N      for each direction (default: 1500)
 #
 # OUTPUT/en-de and OUTPUT/de-en receive model.pt, both dictionaries and sentencepiece.bpe.model.
@@ -15,11 +17,11 @@
 set -euo pipefail
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
 
-output= data= updates=1500
+output= data= copy= updates=1500
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --data | --updates)
+    --data | --copy | --updates)
       if [ $# -lt 2 ]; then echo "train_translation: $1 needs a value" >&2; exit 2; fi
       printf -v "${1#--}" %s "$2"
       shift 2 ;;
@@ -43,6 +45,10 @@ for split in train val test_2016_flickr; do
     fi
   done
 done
+if [ -n "$copy" ] && [ ! -f "$copy" ]; then
+  echo "train_translation: --copy $copy is no file" >&2; exit 2
+fi
+copy=${copy:+$(realpath "$copy")}
 
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
@@ -68,6 +74,9 @@ if [ ! -e "$work/binarized" ]; then
   for split in train val test_2016_flickr; do
     for language in en de; do gzip -dc "$data/$split.$language.gz" > "$work/$split.$language"; done
   done
+  if [ -n "$copy" ]; then
+    for language in en de; do cat "$copy" >> "$work/train.$language"; done
+  fi
   python - "$work" "${pieces%.model}" <<'PYTHON'
 import sys
 from pathlib import Path
