@@ -1,7 +1,7 @@
 """Test the best checkpoint of each run, once.
 
-Writes into RUN: result.json (what was trained, validation and test metrics) and
-test_embeddings.npz (the sentence vectors and labels of the test set). A run that has a
+Writes into RUN: result.json (configuration, versions, what was logged, validation and test metrics)
+and test_embeddings.npz (the sentence vectors and labels of the test set). A run that has a
 result.json newer than its checkpoint is left alone.
 
     fairseq-scl evaluate outputs/ce/draw1 outputs/scl/draw1
@@ -9,20 +9,23 @@ result.json newer than its checkpoint is left alone.
 
 import argparse
 import json
+import platform
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from fairseq_scl import manifest, tensorboard
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import write_text
+from fairseq_scl.results import RESULT
 
 CHECKPOINT = "checkpoint_best.pt"
-RESULT = "result.json"
 EMBEDDINGS = "test_embeddings.npz"
-SECONDS = "seconds.txt"  # wall time of fairseq-train, if whoever ran it wrote it down
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +55,16 @@ def is_evaluated(folder: Path) -> bool:
     return result.is_file() and result.stat().st_mtime >= (folder / CHECKPOINT).stat().st_mtime
 
 
-def evaluate(folder: Path, split: str, batch_size: int) -> None:
-    """Write `result.json` and `test_embeddings.npz` of one run."""
+def evaluate(
+    folder: Path, split: str | None, batch_size: int, measured: dict | None = None
+) -> None:
+    """Write `result.json` and `test_embeddings.npz` of one run.
+
+    Args:
+        split: what to test on; None leaves the test set alone.
+        measured: further entries of the result.
+    """
+    import fairseq
     from fairseq import checkpoint_utils
 
     from fairseq_scl import plugin  # noqa: F401
@@ -61,30 +72,40 @@ def evaluate(folder: Path, split: str, batch_size: int) -> None:
     path = str(folder / CHECKPOINT)
     state = checkpoint_utils.load_checkpoint_to_cpu(path)
     [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task([path], state=state)
-    test, features, labels = test_metrics(model.eval(), cfg, task, split, batch_size)
-    if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
-        mismatched = test_metrics(model, cfg, task, "test1", batch_size)[0]
-    else:
-        mismatched = None
-    np.savez(folder / f".{EMBEDDINGS}", features=features, labels=labels)
-    (folder / f".{EMBEDDINGS}").replace(folder / EMBEDDINGS)
-    seconds = folder / SECONDS
+    test = mismatched = None
+    if split:
+        test, features, labels = test_metrics(model.eval(), cfg, task, split, batch_size)
+        if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
+            mismatched = test_metrics(model, cfg, task, "test1", batch_size)[0]
+        np.savez(folder / f".{EMBEDDINGS}", features=features, labels=labels)
+        (folder / f".{EMBEDDINGS}").replace(folder / EMBEDDINGS)
+    updates = state["optimizer_history"][-1]["num_updates"]
+    logs = folder / "tensorboard"
+    if not logs.is_dir() and cfg.common.tensorboard_logdir:
+        logs = Path(cfg.common.tensorboard_logdir)
+    curves = tensorboard.read_scalars(logs)
+    wall = curves.get("train_inner", {}).get("wall")
     result = {
-        "data": cfg.task.data,
-        "num_shots": cfg.task.num_shots,
-        "shots_seed": cfg.task.shots_seed,
-        "scl_weight": cfg.criterion.scl_weight,
-        "scl_temperature": cfg.criterion.scl_temperature,
-        "updates": state["optimizer_history"][-1]["num_updates"],
+        "config": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "fairseq": fairseq.__version__,
+            "fairseq-scl": version("fairseq-scl"),
+        },
+        "manifest": manifest.read(folder / manifest.NAME)["sha256"],
+        "updates": updates,
         "best_metric": cfg.checkpoint.best_checkpoint_metric,
         "valid": float(state["extra_state"]["best"]),
         "split": split,
         "test": test,
         "test1": mismatched,
         "classes": task.class_names,
-        "seconds": float(seconds.read_text()) if seconds.is_file() else None,
+        "seconds": wall[-1][1] if wall else None,
+        **(measured or {}),
+        "curves": curves,
     }
-    write_text(folder / RESULT, json.dumps(result, indent=1) + "\n")
+    write_text(folder / RESULT, json.dumps(result, default=vars) + "\n")
 
 
 def test_metrics(model, cfg, task, split: str, batch_size: int):

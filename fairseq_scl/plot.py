@@ -13,7 +13,7 @@ import numpy as np
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.evaluate import EMBEDDINGS
-from fairseq_scl.results import loss_name, read_results
+from fairseq_scl.results import Run, read_runs
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; markers as well
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -30,14 +30,13 @@ def run(args: argparse.Namespace) -> None:
     """Draw `args.output`."""
     if args.output.suffix not in (".png", ".svg"):
         raise UserError(f"--output {args.output}: the name must end in .png or .svg")
-    results = read_results(args.folder)
-    first = min(result["shots_seed"] for _, result in results)
-    shown = [(folder, result) for folder, result in results if result["shots_seed"] == first]
-    draw(sorted(shown, key=lambda run: run[1]["scl_weight"]), args.output)
+    runs = [run for run in read_runs(args.folder) if (run.folder / EMBEDDINGS).is_file()]
+    first = min((run.draw for run in runs), default=None)
+    draw([run for run in runs if run.draw == first], args.output)
     print(args.output)
 
 
-def draw(runs: list[tuple[Path, dict]], output: Path) -> None:
+def draw(runs: list[Run], output: Path) -> None:
     """Draw one panel for each run."""
     import matplotlib
 
@@ -46,15 +45,14 @@ def draw(runs: list[tuple[Path, dict]], output: Path) -> None:
 
     size = (3.3 * len(runs), 3.6)
     figure, axes = plt.subplots(1, len(runs), figsize=size, squeeze=False, layout="constrained")
-    for axis, (folder, result) in zip(axes[0], runs, strict=True):
-        stored = np.load(folder / EMBEDDINGS)
+    for axis, run in zip(axes[0], sorted(runs, key=lambda run: run.loss), strict=True):
+        stored = np.load(run.folder / EMBEDDINGS)
         points = tsne(stored["features"])
-        for label, name in enumerate(result["classes"]):
+        for label, name in enumerate(run.result["classes"]):
             chosen = points[stored["labels"] == label]
             colour, marker = COLOURS[label % 8], MARKERS[label % 8]
             axis.scatter(*chosen.T, s=12, c=colour, marker=marker, label=name, linewidths=0)
-        metric = result["best_metric"]
-        axis.set_title(f"{loss_name(result)}\ntest {metric} {result['test'][metric]:.1f}", size=10)
+        axis.set_title(f"{run.loss}\ntest {run.metric} {run.test:.1f}", size=10)
         axis.set_xticks([])
         axis.set_yticks([])
     handles, names = axes[0][0].get_legend_handles_labels()

@@ -8,7 +8,7 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from fairseq_scl.results import loss_name, read_results
+from fairseq_scl.results import Run, read_runs
 
 HEADER = ("N", "loss", "draws", "validation", "test", "seconds a run")
 
@@ -20,28 +20,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the table of `args.folder`."""
-    print(table([result for _, result in read_results(args.folder)]))
+    print(table([run for run in read_runs(args.folder) if not run.failed]))
 
 
-def table(results: list[dict]) -> str:
+def table(runs: list[Run]) -> str:
     """One row for each data set, N and loss; the metric is the one of checkpoint selection."""
     groups = defaultdict(list)
-    for result in results:
-        shots = result["num_shots"] or "all"
-        groups[result["data"], shots, result["best_metric"], loss_name(result)].append(result)
+    for run in runs:
+        groups[run.setting["data"], run.metric, run.setting["N"], run.loss].append(run)
     lines = []
     previous = None
-    for (data, shots, metric, loss), runs in sorted(groups.items(), key=str):
+    for (data, metric, shots, loss), group in sorted(groups.items(), key=str):
         if (data, metric) != previous:
-            lines += [f"{Path(data).name}, {metric}", "", row(HEADER), row(["---"] * len(HEADER))]
+            lines += [f"{data}, {metric}", "", row(HEADER), row(["---"] * len(HEADER))]
             previous = (data, metric)
         cells = (
             shots,
             loss,
-            len(runs),
-            mean_and_std([result["valid"] for result in runs]),
-            mean_and_std([result["test"][metric] for result in runs]),
-            mean_and_std([result["seconds"] for result in runs if result["seconds"] is not None]),
+            len(group),
+            mean_and_std([run.valid for run in group]),
+            mean_and_std([run.test for run in group if run.test is not None]),
+            mean_and_std([run.result["seconds"] for run in group if run.result["seconds"]]),
         )
         lines.append(row(cells))
     return "\n".join(lines)

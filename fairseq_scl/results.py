@@ -1,31 +1,101 @@
-"""Reading what `fairseq-scl evaluate` wrote."""
+"""What runs wrote: `result.json` of `fairseq-scl evaluate`, `failed.json` of a study."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_scl.errors import UserError
-from fairseq_scl.evaluate import RESULT
+
+RESULT = "result.json"
+FAILED = "failed.json"
 
 
-def read_results(folder: Path) -> list[tuple[Path, dict]]:
-    """All results below `folder`, with their runs' folders, sorted by path.
+@dataclass(frozen=True)
+class Run:
+    """A run and what it left.
+
+    Attributes:
+        folder: where it is.
+        result: the content of its `result.json`, or of its `failed.json`: `config` and `error`.
+    """
+
+    folder: Path
+    result: dict
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended with an error."""
+        return "error" in self.result
+
+    @property
+    def setting(self) -> dict[str, str | int | float]:
+        """What it was run on and how; runs that differ in loss or draw alone share it."""
+        config = self.result["config"]
+        task = config["task"]
+        return {
+            "data": Path(task["data"]).name,
+            "encoder": config["model"]["_name"],
+            "protocol": task["protocol"],
+            "N": task["num_shots"] or "all",
+            "noise": noise_name(task),
+            "batch size": config["dataset"]["batch_size"],
+            "learning rate": config["optimization"]["lr"][0],
+            "updates": config["optimization"]["max_update"],
+        }
+
+    @property
+    def draw(self) -> tuple[int, int]:
+        """Seeds of the drawn rows and of everything else; runs of one draw are paired."""
+        config = self.result["config"]
+        return config["task"]["shots_seed"], config["common"]["seed"]
+
+    @property
+    def loss(self) -> str:
+        """`CE`, or `CE+SCL` with its hyper-parameters."""
+        criterion = self.result["config"]["criterion"]
+        if criterion["scl_weight"] == 0:
+            return "CE"
+        return f"CE+SCL (λ {criterion['scl_weight']:g}, τ {criterion['scl_temperature']:g})"
+
+    @property
+    def metric(self) -> str:
+        """What the best checkpoint was chosen by."""
+        return self.result["config"]["checkpoint"]["best_checkpoint_metric"]
+
+    @property
+    def valid(self) -> float:
+        """The metric on the validation set."""
+        return self.result["valid"]
+
+    @property
+    def test(self) -> float | None:
+        """The metric on the test set, if it was tested."""
+        return self.result["test"] and self.result["test"][self.metric]
+
+
+def noise_name(task: dict) -> str:
+    """The noise of a task's configuration with its parameter, or `none`."""
+    noise = task["noise"]
+    parameter = {
+        "label": task["label_noise"],
+        "tokens": task["token_noise"],
+        "back-translation": task["noise_temperature"],
+    }
+    return f"{noise} {parameter[noise]:g}" if noise in parameter else "none"
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """All evaluated and failed runs below `folder`, sorted by path.
 
     Raises:
         UserError: if there is none, or one is damaged.
     """
-    results = []
-    for path in sorted(folder.rglob(RESULT)):
+    runs = []
+    for path in sorted([*folder.rglob(RESULT), *folder.rglob(FAILED)]):
         try:
-            results.append((path.parent, json.loads(path.read_text(encoding="utf-8"))))
+            runs.append(Run(path.parent, json.loads(path.read_text(encoding="utf-8"))))
         except ValueError as error:
             raise UserError(f"{path}: not JSON ({error})") from None
-    if not results:
+    if not runs:
         raise UserError(f"{folder}: no {RESULT} below it; run 'fairseq-scl evaluate' first")
-    return results
-
-
-def loss_name(result: dict) -> str:
-    """`CE`, or `CE+SCL` with its hyper-parameters."""
-    if result["scl_weight"] == 0:
-        return "CE"
-    return f"CE+SCL (λ {result['scl_weight']:g}, τ {result['scl_temperature']:g})"
+    return runs

@@ -88,18 +88,17 @@ train() { # folder, lambda, draw
   mkdir -p "$1"
   printf '%q ' "${command[@]}"
   printf '\n'
-  local start=$SECONDS
   "${command[@]}" 2>&1 | tee "$1/train.log" | # show what is learnt, not fairseq's configuration
     sed -unE 's/.*\| (train_inner|valid) \|.*(epoch [0-9]+).*\<(loss[= ][^ ,]+).*\<(accuracy[= ][^ ,]+).*\<(num_updates[= ][0-9]+).*/  \1 \2 \3 \4 \5/p' ||
     { tail -n 3 "$1/train.log" >&2; exit 1; }
-  echo $((SECONDS - start)) > "$1/seconds.txt"
+  touch "$1/trained"
 }
 folders=()
 for draw in $(seq "$draws"); do
   for loss in ce:0 scl:0.9; do
     folder=$runs/${loss%:*}/draw$draw
     folders+=("$folder")
-    [ -e "$folder/seconds.txt" ] && continue
+    [ -e "$folder/trained" ] && continue
     step "train ${loss%:*}, draw $draw of $draws, N = $shots"
     train "$folder" "${loss#*:}" "$draw"
   done
