@@ -32,7 +32,11 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "fairseq": ["fairseq-fixed==0.12.3.1"],
+        "fairseq": [
+            "fairseq-fixed==0.12.3.1",
+            "hydra-joblib-launcher",  # a study's runs side by side
+            "hydra-submitit-launcher",  # and on SLURM
+        ],
         "test": [
             "hypothesis",
             "mypy",

@@ -53,11 +53,12 @@ def test_the_recipe_at_full_size(roberta_data, tmp_path):
 
 def test_the_hydra_config_with_two_layers(roberta_data, tmp_path):
     result = run(
-        "fairseq-hydra-train", "--config-dir", "configs", "--config-name", "roberta_large_few_shot",
-        f"task.data={roberta_data}", "checkpoint.finetune_from_model=null",
+        "fairseq-hydra-train", "--config-dir", "configs", "--config-name", "finetune",
+        "encoder=roberta_large", "data_dir=.", f"task.data={roberta_data}",
+        "checkpoint.finetune_from_model=null",
         "+model.encoder_layers=2", "common.cpu=true", "common.fp16=false",
         "optimization.max_update=2", "dataset.disable_validation=true", "checkpoint.no_save=true",
-        f"hydra.run.dir={tmp_path}", timeout=580,
+        f"hydra.run.dir={tmp_path}", "lr_scheduler.warmup_updates=1", timeout=580,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     log = (tmp_path / "hydra_train.log").read_text()

@@ -1,6 +1,5 @@
 """The task: draws, splits, batches, and what it refuses."""
 
-import json
 import shutil
 from collections import Counter
 
@@ -229,23 +228,6 @@ def test_an_architecture_without_heads_is_refused(flags):
     assert "this --arch has no classification head" in refusal(
         lambda: build(flags("--arch", "bert_base"))
     )
-
-
-def test_hydra_runs_a_config(recipe, tmp_path):
-    result = run(
-        "fairseq-hydra-train", "--config-dir", "configs", "--config-name", "minilm_few_shot",
-        f"task.data={recipe.data}",
-        f"checkpoint.finetune_from_model={recipe.encoder / 'model.pt'}",
-        "model._name=sentence_roberta", "+model.encoder_layers=2", "+model.encoder_embed_dim=32",
-        "+model.encoder_ffn_embed_dim=64", "+model.encoder_attention_heads=2",
-        "task.max_positions=64", "optimization.max_update=4", "dataset.validate_interval_updates=2",
-        "checkpoint.save_interval_updates=2", f"hydra.run.dir={tmp_path}",
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
-    said = json.loads((tmp_path / "checkpoints" / "manifest.json").read_text())
-    assert said["choices"]["num_shots"] == 20
-    assert (tmp_path / "checkpoints" / "checkpoint_best.pt").is_file()
-    assert list((tmp_path / "tensorboard").rglob("events*"))
 
 
 def test_killed_and_started_again_it_goes_on(recipe, tmp_path):
