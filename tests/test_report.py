@@ -13,10 +13,10 @@ from scipy import stats
 
 from fairseq_scl import paper
 from fairseq_scl.cli import main
-from fairseq_scl.report import RENDERERS, TITLES
+from fairseq_scl.report import RENDERERS, TITLES, text
 from fairseq_scl.results import read_runs
 from fairseq_scl.statistics import Spread
-from fairseq_scl.summary import Count, summarise
+from fairseq_scl.summary import Count, Difference, PValue, summarise
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -139,10 +139,12 @@ def test_each_variant_is_compared_and_p_values_are_corrected_for_all(tree):
     rows = tree.summary.rows
     losses = ["CE", "CE+SCL (λ 0.5, τ 0.1)", "CE+SCL (λ 0.9, τ 0.3)"]
     assert [row["loss"] for row in rows] == losses
-    raw = [stats.ttest_rel(values, CE).pvalue for values in (other, SCL)]
-    assert raw[1] < raw[0]
-    assert rows[2]["t_test"].p == pytest.approx(2 * raw[1])
-    assert rows[1]["t_test"].p == pytest.approx(max(raw[0], 2 * raw[1]))
+    tests = {"t_test": stats.ttest_rel, "wilcoxon": stats.wilcoxon}
+    for column, test in tests.items():
+        larger, smaller = (test(values, CE).pvalue for values in (other, SCL))
+        assert smaller < larger
+        assert rows[2][column].p == pytest.approx(2 * smaller)
+        assert rows[1][column].p == pytest.approx(max(larger, 2 * smaller))
 
 
 def test_another_setting_is_not_compared(tree):
@@ -358,6 +360,25 @@ def test_two_runs_of_one_draw_are_refused(tree):
         main(["report", str(tree.root)])
 
 
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        (PValue(0.00099), "<0.001"),
+        (PValue(0.0012), "0.001"),
+        (PValue(None), "–"),
+        (Spread(-0.04, 0.04), "0.0 ± 0.0"),
+        (Spread(-12.34, None), "−12.3"),
+        (Spread(None, None), "–"),
+        (Difference(-0.04, -1.26, 1.0), "+0.0 [−1.3, +1.0]"),
+        (Difference(None, None, None), "–"),
+        (Count(9, 10, 1), "9/10"),
+        (1e-05, "1e-05"),
+    ],
+)
+def test_cells_as_text(cell, shown):
+    assert text(cell, 1) == shown
+
+
 HOSTILE = "a<b>&\"'|*`[x](y)_{$%#~^\\"
 
 
@@ -499,10 +520,12 @@ def test_html_escapes_names(tree):
 def test_the_suffix_names_the_format(tree, tmp_path, capsys, suffix, start):
     output = tmp_path / f"table.{suffix}"
     output.write_text("old")
+    (tmp_path / "link").hardlink_to(output)
     main(["report", str(ce_and_scl(tree).root), "--output", str(output)])
     assert capsys.readouterr().out == f"{output}\n"
     assert output.read_text().startswith(start)
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [output.name]
+    assert (tmp_path / "link").read_text() == "old"  # the file was replaced, not written into
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "link", output.name}
 
 
 def test_the_format_is_printed_or_overrides_the_suffix(tree, tmp_path, capsys):

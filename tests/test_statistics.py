@@ -84,11 +84,16 @@ def signed_rank_p(differences):
 
 
 @relaxed
-@given(st.lists(st.integers(-6, 6).filter(bool), min_size=2, max_size=8), percents)
-def test_wilcoxon_counts_sign_patterns_with_ties(differences, base):
-    """The base makes equal differences differ in their last bits, as accuracies do."""
-    p = compare_pairs([(base + d / 7, base) for d in differences]).p_wilcoxon
-    assert p == pytest.approx(signed_rank_p(differences))
+@given(st.lists(st.tuples(st.integers(-6, 6).filter(bool), percents), min_size=2, max_size=8))
+def test_wilcoxon_counts_sign_patterns_with_ties(pairs):
+    """The baselines make equal differences differ in their last bits, as accuracies do."""
+    p = compare_pairs([(base + d / 7, base) for d, base in pairs]).p_wilcoxon
+    assert p == pytest.approx(signed_rank_p([d for d, _ in pairs]))
+
+
+def test_equal_differences_are_ties_although_their_last_bits_differ():
+    pairs = [(100 * (c + d) / 436, 100 * c / 436) for c, d in ((400, 2), (3, 2), (77, -2), (5, 1))]
+    assert compare_pairs(pairs).p_wilcoxon == pytest.approx(signed_rank_p([2, 2, -2, 1]))
 
 
 def test_differences_of_zero_do_not_count_for_wilcoxon():
