@@ -23,7 +23,7 @@ setup(
         "numpy",
         "omegaconf>=2.3",
         "scikit-learn",  # t-SNE
-        "scipy",  # rank correlation
+        "scipy>=1.15",  # rank correlation, paired tests (exact with ties since 1.15)
         "matplotlib",  # pictures
         "tokenizers>=0.20",  # byte-level BPE and tokenizer.json
         "sentencepiece",  # XLM-R, CamemBERT

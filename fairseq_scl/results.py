@@ -63,6 +63,11 @@ class Run:
         return self.result["config"]["checkpoint"]["best_checkpoint_metric"]
 
     @property
+    def maximize(self) -> bool:
+        """Whether more of the metric is better."""
+        return self.result["config"]["checkpoint"]["maximize_best_checkpoint_metric"]
+
+    @property
     def valid(self) -> float:
         """The metric on the validation set."""
         return self.result["valid"]
@@ -71,6 +76,12 @@ class Run:
     def test(self) -> float | None:
         """The metric on the test set, if it was tested."""
         return self.result["test"] and self.result["test"][self.metric]
+
+    @property
+    def mismatched(self) -> float | None:
+        """The metric on MNLI's mismatched test set, if it was tested."""
+        mismatched = self.result.get("test1")
+        return mismatched and mismatched[self.metric]
 
 
 def noise_name(task: dict) -> str:
@@ -93,9 +104,14 @@ def read_runs(folder: Path) -> list[Run]:
     runs = []
     for path in sorted([*folder.rglob(RESULT), *folder.rglob(FAILED)]):
         try:
-            runs.append(Run(path.parent, json.loads(path.read_text(encoding="utf-8"))))
+            run = Run(path.parent, json.loads(path.read_text(encoding="utf-8")))
+            _ = run.setting, run.loss, run.draw, run.metric
+            _ = run.failed or (run.maximize, run.valid, run.test, run.mismatched)
         except ValueError as error:
             raise UserError(f"{path}: not JSON ({error})") from None
+        except (KeyError, TypeError, IndexError) as error:
+            raise UserError(f"{path}: not what this version writes ({error!r})") from None
+        runs.append(run)
     if not runs:
         raise UserError(f"{folder}: no {RESULT} below it; run 'fairseq-scl evaluate' first")
     return runs
