@@ -15,7 +15,7 @@ COMMANDS = {
     "verify": ("manifest", "check that a run used the rows that its manifest says"),
     "evaluate": ("evaluate", "test a run's best checkpoint"),
     "report": ("report", "a table of evaluated runs"),
-    "plot": ("plot", "a picture of the test embeddings of evaluated runs"),
+    "plot": ("plot", "pictures of evaluated runs: embeddings, curves, N, noise"),
 }
 
 
