@@ -22,7 +22,8 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand named first in `arguments` (default: the command line)."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    logging.getLogger("fairseq").setLevel(logging.WARNING)  # the library speaks of every step
+    for library in ("fairseq", "tensorboard"):  # they speak of every step
+        logging.getLogger(library).setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(
         prog="fairseq-scl",
         description="Supervised contrastive fine-tuning: what surrounds fairseq-train.",
