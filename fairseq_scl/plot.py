@@ -205,8 +205,8 @@ def scatter(run: Run, method: str) -> figures.Scatter:
     )
 
 
-def curve(run: Run, part: str, metric: str) -> list[list[float]]:
-    """What a run logged of a metric.
+def curve(run: Run, part: str, metric: str) -> list[tuple[int, float]]:
+    """What a run logged of a metric, updates and values.
 
     Raises:
         UserError: if it did not.

@@ -39,15 +39,15 @@ def series(samples: dict[float, list[float]]) -> Series:
     )
 
 
-def learning_curve(curves: list[list[list[float]]]) -> Series:
-    """The mean of curves `[[update, value], ...]` at the updates that all of them have.
+def learning_curve(curves: list[list[tuple[int, float]]]) -> Series:
+    """The mean of curves `[(update, value), ...]` at the updates that all of them have.
 
     A run that was killed and went on logged some updates twice: the later value counts.
 
     Raises:
         UserError: if there is no such update.
     """
-    values = [{step: value for step, value in curve} for curve in curves]  # noqa: C416  (pairs are lists)
+    values = [dict(curve) for curve in curves]
     common = set.intersection(*(set(value) for value in values))
     if not common:
         raise UserError("the draws of a line were logged at no common update; see --log-interval")
