@@ -44,6 +44,7 @@ setup(
             "pytest-timeout",
             "pytorch-metric-learning",
             "ruff",
+            "selenium",  # a browser, for TensorBoard
             "transformers",
         ],
     },

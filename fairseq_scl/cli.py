@@ -15,14 +15,15 @@ COMMANDS = {
     "verify": ("manifest", "check that a run used the rows that its manifest says"),
     "evaluate": ("evaluate", "test a run's best checkpoint"),
     "report": ("report", "a table of evaluated runs"),
-    "plot": ("plot", "a picture of the test embeddings of evaluated runs"),
+    "plot": ("plot", "pictures of evaluated runs: embeddings, curves, N, noise"),
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand named first in `arguments` (default: the command line)."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    logging.getLogger("fairseq").setLevel(logging.WARNING)  # the library speaks of every step
+    for library in ("fairseq", "tensorboard"):  # they speak of every step
+        logging.getLogger(library).setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(
         prog="fairseq-scl",
         description="Supervised contrastive fine-tuning: what surrounds fairseq-train.",

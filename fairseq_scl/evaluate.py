@@ -1,8 +1,9 @@
 """Test the best checkpoint of each run, once.
 
 Writes into RUN: result.json (configuration, versions, what was logged, validation and test metrics)
-and test_embeddings.npz (the sentence vectors and labels of the test set). A run that has a
-result.json newer than its checkpoint is left alone.
+and test_embeddings.npz (the sentence vectors and labels of the test set). Where the run logged to
+TensorBoard, a row of its HParams table and the test set in its embedding projector are added. A
+run that has a result.json newer than its checkpoint is left alone.
 
     fairseq-scl evaluate outputs/ce/draw1 outputs/scl/draw1
 """
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from fairseq_scl import manifest, tensorboard
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import write_text
-from fairseq_scl.results import RESULT
+from fairseq_scl.results import RESULT, Run
 
 CHECKPOINT = "checkpoint_best.pt"
 EMBEDDINGS = "test_embeddings.npz"
@@ -72,13 +73,14 @@ def evaluate(
     path = str(folder / CHECKPOINT)
     state = checkpoint_utils.load_checkpoint_to_cpu(path)
     [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task([path], state=state)
-    test = mismatched = None
+    test = mismatched = features = names = None
     if split:
         test, features, labels = test_metrics(model.eval(), cfg, task, split, batch_size)
         if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
             mismatched = test_metrics(model, cfg, task, "test1", batch_size)[0]
         np.savez(folder / f".{EMBEDDINGS}", features=features, labels=labels)
         (folder / f".{EMBEDDINGS}").replace(folder / EMBEDDINGS)
+        names = [task.class_names[label] if task.class_names else str(label) for label in labels]
     updates = state["optimizer_history"][-1]["num_updates"]
     logs = folder / "tensorboard"
     if not logs.is_dir() and cfg.common.tensorboard_logdir:
@@ -105,7 +107,10 @@ def evaluate(
         **(measured or {}),
         "curves": curves,
     }
-    write_text(folder / RESULT, json.dumps(result, default=vars) + "\n")
+    text = json.dumps(result, default=vars)  # fairseq may keep a model's flags as a namespace
+    if logs.is_dir():
+        tensorboard.write_outcome(logs, Run(folder, json.loads(text)), features, names)
+    write_text(folder / RESULT, text + "\n")
 
 
 def test_metrics(model, cfg, task, split: str, batch_size: int):

@@ -44,6 +44,12 @@ class Run:
         }
 
     @property
+    def temperature(self) -> float | None:
+        """At which its training rows were back-translated; None if they were not."""
+        task = self.result["config"]["task"]
+        return task["noise_temperature"] if task["noise"] == "back-translation" else None
+
+    @property
     def draw(self) -> tuple[int, int]:
         """Seeds of the drawn rows and of everything else; runs of one draw are paired."""
         config = self.result["config"]

@@ -12,6 +12,7 @@ Side by side on one machine: hydra/launcher=joblib hydra.launcher.n_jobs=2. On S
 hydra/launcher=submitit_slurm hydra.launcher.partition=NAME. See configs/finetune.yaml.
 """
 
+import copy
 import json
 import logging
 import shutil
@@ -26,7 +27,7 @@ from typing import Any
 import hydra
 import torch
 from fairseq import checkpoint_utils
-from fairseq.dataclass.initialize import hydra_init
+from fairseq.dataclass.initialize import add_defaults, hydra_init
 from fairseq.logging import metrics, progress_bar
 from fairseq_cli import hydra_train, train
 from hydra._internal.utils import get_args
@@ -53,7 +54,9 @@ def run(cfg: DictConfig) -> str:
         `"done"`, `"skipped"` if it was done before, or `"failed: "` and why.
     """
     folder = Path.cwd()
-    config: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    whole = copy.deepcopy(cfg)
+    add_defaults(whole)
+    config: Any = OmegaConf.to_container(whole, resolve=True, enum_to_str=True)
     try:
         with locked(folder / ".lock"):
             finished = is_finished(folder, config)

@@ -112,7 +112,7 @@ step "picture of the test embeddings"
 if [ "$runs/tsne.png" -nt "${folders[-1]}/result.json" ]; then
   echo "$runs/tsne.png"
 else
-  fairseq-scl plot "$runs" --output "$runs/tsne.png"
+  fairseq-scl plot embeddings "$runs" --output "$runs/tsne.png"
 fi
 step "watch the curves"
 echo "$PWD/.venv/bin/tensorboard --logdir $runs"

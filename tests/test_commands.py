@@ -1,4 +1,4 @@
-"""evaluate, report, plot, the command line itself, and the package's metadata."""
+"""evaluate, report, the command line itself, and the package's metadata."""
 
 import importlib.metadata
 import json
@@ -118,19 +118,6 @@ def test_report_reads_what_evaluate_wrote(runs, capsys):
     assert rows[1][header.index("pairs")] == "2"
     for told in ("N 20", "protocol given", "encoder sentence_roberta", "metric accuracy"):
         assert told in printed
-
-
-@pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_plot_draws_a_panel_for_each_loss(runs, tmp_path, suffix):
-    main(["plot", str(runs), "--output", str(tmp_path / f"tsne.{suffix}")])
-    content = (tmp_path / f"tsne.{suffix}").read_bytes()
-    assert content.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
-    assert len(content) > 10_000
-
-
-def test_plot_refuses_another_kind_of_file(runs, tmp_path):
-    with pytest.raises(SystemExit, match="must end in .png or .svg"):
-        main(["plot", str(runs), "--output", str(tmp_path / "tsne.gif")])
 
 
 @pytest.mark.parametrize("command", COMMANDS)

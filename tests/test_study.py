@@ -109,6 +109,8 @@ def test_a_failed_run_is_told_and_does_not_stop_the_others(recipe, tmp_path):
     assert [run.failed for run in read_runs(tmp_path)] == [False, False, True]
     failed = json.loads((tmp_path / "weight1.5" / "draw1" / "failed.json").read_text())
     assert failed["config"]["criterion"]["scl_weight"] == 1.5
+    report = run("fairseq-scl", "report", tmp_path)
+    assert "--scl-weight 1.5 must be in [0, 1]" in report.stdout
 
 
 def test_a_search_does_not_read_the_test_set(recipe, tmp_path):
