@@ -16,6 +16,6 @@ status=0
 study few_shot data="$(list $tasks)" protocol="few_shot_${shots// /,few_shot_}" "$(both_losses)" \
   criterion.scl_temperature="$scl_temperature" "$(every_draw)" || status=$?
 report few_shot
-do_it fairseq-scl plot shots "$output/few_shot" --output "$output/few_shot/shots.png"
+[[ $shots != *" "* ]] || do_it fairseq-scl plot shots "$output/few_shot" --output "$output/few_shot/shots.png"
 do_it fairseq-scl plot embeddings "$output/few_shot" --output "$output/few_shot/embeddings.png"
 exit $status
