@@ -532,6 +532,7 @@ def test_a_folder_in_use_is_refused(translate, pairs):
         ("out --data nowhere", "nowhere/train.en.gz is missing"),
         ("out --updates many", "must be a whole number above 0"),
         ("out --updates", "needs a value"),
+        ("out --copy nowhere", "--copy nowhere is no file"),
         ("out other", "one OUTPUT"),
         ("--colour", "unknown option --colour"),
     ],
@@ -564,3 +565,59 @@ def test_models_of_multi30k_translate(pairs, encoder, tmp_path):
         "--backward", str(tmp_path / "models" / "de-en" / "model.pt"),
     ])  # fmt: skip
     assert len(records(data / "back-translation" / "T0.5")) == 18
+
+
+def english_sentences() -> list[str]:
+    """5,000 sentences of QNLI, MNLI and RTE, written as SST-2's are: small letters."""
+    import csv
+    import random
+
+    found = set()
+    columns = {"QNLI": ("question", "sentence"), "MNLI": ("sentence1", "sentence2")}
+    for task in ("QNLI", "MNLI", "RTE"):
+        path = SHARED / "glue" / task / "train.tsv"
+        with open(path, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+                for column in columns.get(task, ("sentence1", "sentence2")):
+                    sentence = (row[column] or "").strip().lower()
+                    if 3 <= len(sentence.split()) <= 25:
+                        found.add(sentence)
+    return random.Random(1).sample(sorted(found), 5000)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_shared_data
+@pytest.mark.timeout(3600)  # 20 minutes on two free cores
+def test_distance_from_sst2_grows_with_the_temperature(tmp_path):
+    """Of 900 translations of 300 rows, by models that saw none of SST-2 and copied other English."""
+    import sacrebleu
+
+    (tmp_path / "english.txt").write_text("\n".join(english_sentences()) + "\n", encoding="utf-8")
+    models = tmp_path / "models"
+    command = ["bash", "scripts/train_translation.sh", models, "--copy", tmp_path / "english.txt"]
+    subprocess.run([*command, "--data", SHARED / "multi30k"], cwd=ROOT, check=True)
+    main(["import-model", "minilm", str(tmp_path / "minilm")])
+    data = prepare(
+        tmp_path / "sst2",
+        tmp_path / "minilm",
+        "--data",
+        "glue:SST-2",
+        "--glue-dir",
+        SHARED / "glue",
+    )
+    text = [json.loads(line) for line in (data / "text" / "train.jsonl").open(encoding="utf-8")]
+    distances = []
+    for temperature in ("0.3", "0.5", "0.7", "0.9"):
+        main([
+            "back-translate", str(data), "--encoder", str(tmp_path / "minilm"),
+            "--temperature", temperature, "--num-shots", "100", "--shots-seed", "1", "2", "3",
+            "--forward", str(models / "en-de" / "model.pt"),
+            "--backward", str(models / "de-en" / "model.pt"),
+        ])  # fmt: skip
+        distances.append([
+            100 - sacrebleu.sentence_chrf(record["sentences"][0], text[record["row"]]).score
+            for record in records(data / "back-translation" / f"T{temperature}")
+        ])  # fmt: skip
+    steps = np.diff(np.array(distances), axis=0)  # paired: the same rows and copies
+    assert steps.shape == (3, 900)
+    assert (steps.mean(1) - 1.96 * steps.std(1, ddof=1) / 30 > 0).all(), steps.mean(1)
