@@ -31,7 +31,10 @@ def write_run(folder: Path, draw=1, weight=0.9, test=80.0, points=40, **changes)
             "dataset": {"batch_size": 16},
             "optimization": {"lr": [lr], "max_update": 60},
             "common": {"seed": draw},
-            "checkpoint": {"best_checkpoint_metric": "accuracy"},
+            "checkpoint": {
+                "best_checkpoint_metric": "accuracy",
+                "maximize_best_checkpoint_metric": True,
+            },
         },
         "valid": 80.0,
         "test": {"accuracy": test, "mcc": test - 20},
@@ -66,9 +69,12 @@ def study(tmp_path) -> Path:
                         place / f"T{temperature}", draw, weight, 70.0 + draw, num_shots=shots,
                         noise="back-translation", noise_temperature=temperature,
                     )  # fmt: skip
-    failed = folder / "failed"
-    failed.mkdir()
-    (failed / "failed.json").write_text(json.dumps({"config": {}, "error": "out of memory"}))
+    failed = write_run(folder / "failed", 3, 0, 0.0) / "result.json"
+    config = json.loads(failed.read_text())["config"]
+    failed.with_name("failed.json").write_text(
+        json.dumps({"config": config, "error": "out of memory"})
+    )
+    failed.unlink()
     return folder
 
 
