@@ -61,5 +61,5 @@ def test_the_hydra_config_with_two_layers(roberta_data, tmp_path):
         f"hydra.run.dir={tmp_path}", "lr_scheduler.warmup_updates=1", timeout=580,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
-    log = (tmp_path / "hydra_train.log").read_text()
+    log = (tmp_path / "run.log").read_text()
     assert "num_updates: 2 >= max_update: 2" in log
