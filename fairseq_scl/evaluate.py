@@ -22,11 +22,10 @@ from tqdm import tqdm
 
 from fairseq_scl import manifest, tensorboard
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import write_text
-from fairseq_scl.results import RESULT, Run
+from fairseq_scl.files import new_file, write_text
+from fairseq_scl.results import EMBEDDINGS, RESULT, Run
 
 CHECKPOINT = "checkpoint_best.pt"
-EMBEDDINGS = "test_embeddings.npz"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +77,8 @@ def evaluate(
         test, features, labels = test_metrics(model.eval(), cfg, task, split, batch_size)
         if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
             mismatched = test_metrics(model, cfg, task, "test1", batch_size)[0]
-        np.savez(folder / f".{EMBEDDINGS}", features=features, labels=labels)
-        (folder / f".{EMBEDDINGS}").replace(folder / EMBEDDINGS)
+        with new_file(folder / EMBEDDINGS) as temporary, open(temporary, "wb") as file:
+            np.savez(file, features=features, labels=labels)
         names = [task.class_names[label] if task.class_names else str(label) for label in labels]
     updates = state["optimizer_history"][-1]["num_updates"]
     logs = folder / "tensorboard"

@@ -6,7 +6,6 @@ Sizes are for a page 5.5 inches wide; colours are told apart with every kind of 
 
 import itertools
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
 from fairseq_scl.errors import UserError
+from fairseq_scl.files import new_file
 from fairseq_scl.series import Series
 
 SUFFIXES = (".png", ".svg")
@@ -128,14 +128,10 @@ def line_grid(panels: list[Lines], columns: int, caption: str) -> Figure:
 
 def save(figure: Figure, output: Path) -> None:
     """Write `.png` (200 dots an inch) or `.svg`, to a temporary file first."""
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
     kind = output.suffix[1:]
     metadata = {"Date": None} if kind == "svg" else None  # the same runs, the same file
-    try:
+    with new_file(output) as temporary:
         figure.savefig(temporary, format=kind, dpi=200, metadata=metadata)
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _class_looks():

@@ -32,14 +32,21 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text to a temporary file, then rename it to `path`."""
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Write a temporary file beside `path`, then rename it to `path`; on an error leave nothing."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text to a temporary file, then rename it to `path`."""
+    with new_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -26,10 +26,8 @@ from matplotlib.figure import Figure
 
 from fairseq_scl import figures, projection
 from fairseq_scl.errors import UserError
-from fairseq_scl.evaluate import EMBEDDINGS
-from fairseq_scl.results import Run, read_runs
+from fairseq_scl.results import EMBEDDINGS, PERCENT, Run, by_draw, read_runs
 from fairseq_scl.series import (
-    by_draw,
     common_draw,
     group,
     in_order,
@@ -44,7 +42,6 @@ from fairseq_scl.series import (
 
 METHODS = {"tsne": "t-SNE", "pca": "principal components"}
 PARTS = {"valid": "validation", "train_inner": "training"}
-PERCENT = ("accuracy", "mcc", "f1", "acc_and_f1", "pearson", "spearman")
 LOSSES = ("loss", "ce_loss", "scl_loss")
 
 

@@ -39,7 +39,7 @@ from pathlib import Path
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import write_text
-from fairseq_scl.results import read_runs
+from fairseq_scl.results import PERCENT, read_runs
 from fairseq_scl.statistics import Spread
 from fairseq_scl.summary import Count, Difference, PValue, Row, Summary, summarise
 
@@ -71,7 +71,6 @@ LEGEND = {
     "paper": "Paper: RoBERTa-large as printed by Gunel et al. (2021), in few-shot and noise the "
     "top 3 of 10 draws, on full data 10 seeds.",
 }
-PERCENT = ("accuracy", "mcc", "f1", "acc_and_f1", "pearson", "spearman")
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html"}
 
 

@@ -1,6 +1,7 @@
 """What runs wrote: `result.json` of `fairseq-scl evaluate`, `failed.json` of a study."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from fairseq_scl.errors import UserError
 
 RESULT = "result.json"
 FAILED = "failed.json"
+EMBEDDINGS = "test_embeddings.npz"
+PERCENT = ("accuracy", "mcc", "f1", "acc_and_f1", "pearson", "spearman")
+Draw = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Run:
 
     @property
     def setting(self) -> dict[str, str | int | float]:
-        """What it was run on and how; runs that differ in loss or draw alone share it."""
+        """What it was run on, how and by what measure; other losses and draws share it."""
         config = self.result["config"]
         task = config["task"]
         return {
@@ -41,6 +45,7 @@ class Run:
             "batch size": config["dataset"]["batch_size"],
             "learning rate": config["optimization"]["lr"][0],
             "updates": config["optimization"]["max_update"],
+            "metric": self.metric,
         }
 
     @property
@@ -50,7 +55,7 @@ class Run:
         return task["noise_temperature"] if task["noise"] == "back-translation" else None
 
     @property
-    def draw(self) -> tuple[int, int]:
+    def draw(self) -> Draw:
         """Seeds of the drawn rows and of everything else; runs of one draw are paired."""
         config = self.result["config"]
         return config["task"]["shots_seed"], config["common"]["seed"]
@@ -101,6 +106,23 @@ def noise_name(task: dict) -> str:
     return f"{noise} {parameter[noise]:g}" if noise in parameter else "none"
 
 
+def by_draw(runs: Iterable[Run]) -> dict[Draw, Run]:
+    """The runs of one setting and loss by their draws, in order.
+
+    Raises:
+        UserError: if two runs are of one draw: they would count twice.
+    """
+    draws: dict[Draw, Run] = {}
+    for run in sorted(runs, key=lambda run: run.draw):
+        other = draws.setdefault(run.draw, run)
+        if other is not run:
+            raise UserError(
+                f"{other.folder} and {run.folder} are the same draw of {run.loss} at "
+                f"N = {run.setting['N']}; give a folder that holds one of them"
+            )
+    return draws
+
+
 def read_runs(folder: Path) -> list[Run]:
     """All evaluated and failed runs below `folder`, sorted by path.
 
@@ -111,7 +133,7 @@ def read_runs(folder: Path) -> list[Run]:
     for path in sorted([*folder.rglob(RESULT), *folder.rglob(FAILED)]):
         try:
             run = Run(path.parent, json.loads(path.read_text(encoding="utf-8")))
-            _ = run.setting, run.loss, run.draw, run.metric
+            _ = run.setting, run.loss, run.draw
             _ = run.failed or (run.maximize, run.valid, run.test, run.mismatched)
         except ValueError as error:
             raise UserError(f"{path}: not JSON ({error})") from None

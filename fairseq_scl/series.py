@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fairseq_scl.errors import UserError
-from fairseq_scl.results import Run
+from fairseq_scl.results import Run, by_draw
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ def size(run: Run) -> float:
 
 
 def properties(run: Run, *keys: str) -> tuple[tuple[str, Any], ...]:
-    """What a run shares with others, as pairs; default: its whole setting, and the metric."""
-    whole = {**run.setting, "metric": run.metric}
-    return tuple((key, whole[key]) for key in keys or whole)
+    """What a run shares with others, as pairs; default: its whole setting."""
+    setting = run.setting
+    return tuple((key, setting[key]) for key in keys or setting)
 
 
 def group(runs: Iterable[Run], key: Callable[[Run], Hashable]) -> dict:
@@ -91,23 +91,6 @@ def group(runs: Iterable[Run], key: Callable[[Run], Hashable]) -> dict:
     for run in runs:
         groups[key(run)].append(run)
     return dict(groups)
-
-
-def by_draw(runs: list[Run]) -> dict[tuple[int, int], Run]:
-    """The runs by their draws, in order.
-
-    Raises:
-        UserError: if two runs are of one draw: their mean over draws would be none.
-    """
-    draws: dict[tuple[int, int], Run] = {}
-    for run in sorted(runs, key=lambda run: run.draw):
-        other = draws.setdefault(run.draw, run)
-        if other is not run:
-            raise UserError(
-                f"{other.folder} and {run.folder} are the same draw of {run.loss} at "
-                f"N = {run.setting['N']}; plot a folder that holds one of them"
-            )
-    return draws
 
 
 def common_draw(cells: Iterable[list[Run]]) -> list[Run]:

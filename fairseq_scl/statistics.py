@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-Draw = tuple[int, int]
+from fairseq_scl.results import Draw
+
 CONFIDENCE = 0.95
 
 

@@ -35,10 +35,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from fairseq_scl import plugin  # noqa: F401
 from fairseq_scl.errors import UserError
-from fairseq_scl.evaluate import EMBEDDINGS, evaluate
+from fairseq_scl.evaluate import evaluate
 from fairseq_scl.files import locked, write_text
 from fairseq_scl.progress import Progress
-from fairseq_scl.results import FAILED, RESULT
+from fairseq_scl.results import EMBEDDINGS, FAILED, RESULT
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fairseq_scl import paper
-from fairseq_scl.errors import UserError
-from fairseq_scl.results import Run
-from fairseq_scl.statistics import Comparison, Draw, Spread, best, compare, holm, spread
+from fairseq_scl.results import Draw, Run, by_draw
+from fairseq_scl.statistics import Comparison, Spread, best, compare, holm, spread
 
 TOP = 3  # the paper's habit
 SORTED_BY = ("data", "protocol", "N", "noise")  # and then by the rest of the setting
@@ -130,7 +129,7 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
     by_setting: dict[tuple, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         setting = {column: run.setting[column] for column in SORTED_BY} | run.setting
-        by_setting[(*setting.items(), ("metric", run.metric))][run.loss].append(run)
+        by_setting[tuple(setting.items())][run.loss].append(run)
     return [
         Group(
             dict(setting),
@@ -150,19 +149,6 @@ def order(setting: Row) -> list[tuple]:
         (0, value, "") if isinstance(value, int | float) else (1, value != "none", str(value))
         for value in setting.values()
     ]
-
-
-def by_draw(runs: Iterable[Run]) -> dict[Draw, Run]:
-    """Evaluated runs of one setting and loss by their draw."""
-    found: dict[Draw, Run] = {}
-    for run in runs:
-        if run.draw in found:
-            raise UserError(
-                f"{found[run.draw].folder} and {run.folder} are the same draw of the same setting "
-                "and loss; report a folder that holds one of them"
-            )
-        found[run.draw] = run
-    return found
 
 
 def compared(groups: Sequence[Group]) -> list[Comparison | None]:

@@ -105,5 +105,4 @@ def hyperparameters(run: Run) -> dict[str, str | int | float]:
         "tau": criterion["scl_temperature"],
         "draw": shots_seed,
         "seed": seed,
-        "metric": run.metric,
     }

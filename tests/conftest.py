@@ -147,14 +147,11 @@ def batch_of(task, split: str, rows) -> dict:
 
 def train(flags: list[str]) -> None:
     """Run fairseq-train in this process, without what it remembers of earlier runs."""
-    from fairseq import checkpoint_utils
-    from fairseq.logging import metrics, progress_bar
     from fairseq_cli import train as fairseq_train
 
-    for function in (checkpoint_utils.save_checkpoint, fairseq_train.should_stop_early):
-        vars(function).clear()
-    metrics.reset()
-    progress_bar._tensorboard_writers.clear()
+    from fairseq_scl.study import forget_the_last_run
+
+    forget_the_last_run()
     fairseq_train.main(configure(flags))
 
 

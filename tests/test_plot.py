@@ -12,8 +12,8 @@ from matplotlib.text import Text
 
 from fairseq_scl import figures, plot, projection
 from fairseq_scl.cli import main
-from fairseq_scl.results import read_runs
-from fairseq_scl.series import by_draw, common_draw, in_order, learning_curve, names, series
+from fairseq_scl.results import by_draw, read_runs
+from fairseq_scl.series import common_draw, in_order, learning_curve, names, series
 
 
 def write_run(folder: Path, draw=1, weight=0.9, test=80.0, points=40, **changes) -> Path:
