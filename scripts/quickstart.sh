@@ -13,6 +13,7 @@
 #
 # What is finished is used again by the next call.
 set -euo pipefail
+. "$(dirname "$0")/study.sh"
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
 
 data=sample glue_dir= encoder= shots=20 draws=3 output=quickstart
@@ -20,24 +21,21 @@ while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
     --data | --glue-dir | --encoder | --shots | --draws | --output)
-      if [ $# -lt 2 ]; then echo "quickstart: $1 needs a value" >&2; exit 2; fi
+      if [ $# -lt 2 ]; then fail "$1 needs a value"; fi
       name=${1#--}
       printf -v "${name//-/_}" %s "$2"
       shift 2 ;;
-    *) echo "quickstart: unknown option $1 (see --help)" >&2; exit 2 ;;
+    *) fail "unknown option $1 (see --help)" ;;
   esac
 done
-for number in shots draws; do
-  if ! [[ ${!number} =~ ^[1-9][0-9]*$ ]]; then
-    echo "quickstart: --$number ${!number} must be a whole number above 0" >&2; exit 2
-  fi
-done
+whole_number --shots "$shots"
+whole_number --draws "$draws"
 case $data in
   sample) protocol=given ;;
-  glue:STS-B) echo "quickstart: glue:STS-B is a regression, it has no classes to contrast" >&2; exit 2 ;;
+  glue:STS-B) fail "glue:STS-B is a regression, it has no classes to contrast" ;;
   glue:?*) protocol=few-shot
-    if [ -z "$glue_dir" ]; then echo "quickstart: --data $data needs --glue-dir" >&2; exit 2; fi ;;
-  *) echo "quickstart: --data $data must be sample or glue:TASK" >&2; exit 2 ;;
+    if [ -z "$glue_dir" ]; then fail "--data $data needs --glue-dir"; fi ;;
+  *) fail "--data $data must be sample or glue:TASK" ;;
 esac
 [ -z "$encoder" ] || encoder=$(realpath "$encoder")
 [ -z "$glue_dir" ] || glue_dir=$(realpath "$glue_dir")
@@ -49,14 +47,10 @@ PATH=$PWD/.venv/bin:$PATH
 export PYTHONWARNINGS=ignore TOKENIZERS_PARALLELISM=true
 step() { printf '\n== %s\n' "$*"; }
 
-if [ -n "$encoder" ] && [ -e "$encoder/train_flags.txt" ]; then
-  imported=$encoder
-else
-  imported=$output/encoders/$(basename "${encoder:-minilm}")
-  if [ ! -e "$imported" ]; then
-    step "import the encoder"
-    fairseq-scl import-model "${encoder:-minilm}" "$imported"
-  fi
+imported=$(encoder_folder)
+if [ ! -e "$imported" ]; then
+  step "import the encoder"
+  fairseq-scl import-model "${encoder:-minilm}" "$imported"
 fi
 name=${data#glue:}-$(basename "$imported")
 prepared=$output/data/$name

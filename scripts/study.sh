@@ -1,4 +1,4 @@
-# What the scripts of the paper's tables share; they source it. Bash.
+# What quickstart.sh and the scripts of the paper's tables share; they source it. Bash.
 
 common_options='
 Options of every study:
@@ -62,6 +62,14 @@ do_it() { # print a command and, but for a dry run, run it
   [ -n "$dry_run" ] || "$@"
 }
 
+encoder_folder() { # where $encoder lies, or will lie, imported
+  if [ -n "$encoder" ] && [ -e "$encoder/train_flags.txt" ]; then
+    echo "$encoder"
+  else
+    echo "$output/encoders/$(basename "${encoder:-minilm}")"
+  fi
+}
+
 list() { local IFS=,; echo "$*"; } # "a b" -> a,b
 
 # Installs, imports the encoder; sets $imported, $arch and $data_dir.
@@ -77,12 +85,8 @@ set_up() {
   [ -n "$dry_run" ] || bash scripts/setup.sh
   PATH=$PWD/.venv/bin:$PATH
   export PYTHONWARNINGS=ignore TOKENIZERS_PARALLELISM=false
-  if [ -n "$encoder" ] && [ -e "$encoder/train_flags.txt" ]; then
-    imported=$encoder
-  else
-    imported=$output/encoders/$(basename "${encoder:-minilm}")
-    [ -e "$imported" ] || do_it fairseq-scl import-model "${encoder:-minilm}" "$imported"
-  fi
+  imported=$(encoder_folder)
+  [ -e "$imported" ] || do_it fairseq-scl import-model "${encoder:-minilm}" "$imported"
   arch=minilm_l6
   if [ -e "$imported/train_flags.txt" ]; then
     arch=$(sed -n 's/.*--arch \([^ ]*\).*/\1/p' "$imported/train_flags.txt")
