@@ -1,10 +1,30 @@
 """The supervised contrastive loss (Gunel et al., ICLR 2021, equation 3)."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 # A shorter vector has no direction: it counts as similar to nothing and gets no gradient.
 MIN_NORM = 1e-6
+
+
+class Candidates(NamedTuple):
+    """What anchors are compared with.
+
+    features: `(candidates, dim)`, any floating dtype, on the anchors' device.
+    labels: `(candidates,)`, integer class ids.
+    own: `(batch,)` int64, the place of each anchor among them, where it is not compared.
+    """
+
+    features: Tensor
+    labels: Tensor
+    own: Tensor
+
+
+def widen(features: Tensor) -> Tensor:
+    """The features in float32; float64 stays."""
+    return features if features.dtype == torch.float64 else features.float()
 
 
 def unit_vectors(features: Tensor) -> Tensor:
@@ -16,23 +36,51 @@ def unit_vectors(features: Tensor) -> Tensor:
     Returns:
         `(batch, dim)`, float64 for float64 input and float32 for everything else.
     """
-    if features.dtype != torch.float64:
-        features = features.float()
+    features = widen(features)
     norms = features.norm(dim=-1, keepdim=True)
     has_direction = norms > MIN_NORM
     return torch.where(has_direction, features, 0) / torch.where(has_direction, norms, 1)
 
 
+def compare(
+    features: Tensor, labels: Tensor, candidates: Candidates | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compare every anchor with every candidate.
+
+    Args:
+        features: `(batch, dim)`; labels: `(batch,)`.
+        candidates: the batch itself by default.
+
+    Returns:
+        Cosines in float32 or better, which pairs share a label, and which are an anchor with
+        itself, each `(batch, candidates)`.
+    """
+    z = unit_vectors(features)
+    if candidates is None:
+        candidates = Candidates(features, labels, torch.arange(len(z), device=z.device))
+        similarity = z @ z.T
+    else:
+        similarity = z @ unit_vectors(candidates.features).T
+    places = torch.arange(len(candidates.labels), device=z.device)
+    same = labels[:, None] == candidates.labels[None, :]
+    return similarity, same, candidates.own[:, None] == places[None, :]
+
+
 def supervised_contrastive_loss(
-    features: Tensor, labels: Tensor, temperature: float = 0.3, reduction: str = "mean"
+    features: Tensor,
+    labels: Tensor,
+    temperature: float = 0.3,
+    reduction: str = "mean",
+    candidates: Candidates | None = None,
 ) -> Tensor:
     r"""Pull together what shares a label, push apart the rest of the batch.
 
     .. math:: L = \sum_i \frac{-1}{N_{y_i}-1} \sum_{j \ne i,\, y_j = y_i}
               \log \frac{\exp(z_i \cdot z_j / \tau)}{\sum_{k \ne i} \exp(z_i \cdot z_k / \tau)}
 
-    with :math:`z` the L2-normalised features. An anchor `i` without a positive (no
-    other example of its class in the batch) adds 0 and still counts in the mean.
+    with :math:`z` the L2-normalised features. `i` runs over the batch, `j` and `k` over the
+    candidates, :math:`N_y` of which are of class `y`. An anchor `i` without a positive (no other
+    candidate of its class) adds 0 and still counts in the mean.
 
     Args:
         features: `(batch, dim)`, any floating dtype; computed in float32 (float64 stays).
@@ -40,6 +88,7 @@ def supervised_contrastive_loss(
         temperature: tau, above 0.
         reduction: `"mean"` divides the sum over anchors by the batch size, `"sum"` is
             the sum as printed in the paper.
+        candidates: what the anchors are compared with, by default the batch itself.
 
     Returns:
         The loss in nats, a scalar; 0 for a batch in which no label occurs twice.
@@ -63,12 +112,11 @@ def supervised_contrastive_loss(
         raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
 
     with torch.autocast(features.device.type, enabled=False):
-        z = unit_vectors(features)
-        if len(z) < 2:  # nothing to compare with
-            return z.sum() * 0
-        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-        logits = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
+        similarity, same, itself = compare(features, labels, candidates)
+        if len(similarity) == 0 or similarity.size(1) < 2:  # nothing to compare with
+            return similarity.sum() * 0
+        logits = (similarity / temperature).masked_fill(itself, -torch.inf)
         log_prob = logits - logits.logsumexp(dim=1, keepdim=True)
-        positives = (labels[:, None] == labels[None, :]) & ~itself
+        positives = same & ~itself
         per_anchor = -torch.where(positives, log_prob, 0).sum(1) / positives.sum(1).clamp(min=1)
         return per_anchor.mean() if reduction == "mean" else per_anchor.sum()

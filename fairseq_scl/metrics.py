@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from fairseq_scl.loss import unit_vectors
+from fairseq_scl.loss import Candidates, compare
 
 
 def confusion_matrix(predictions: Tensor, targets: Tensor, num_classes: int) -> Tensor:
@@ -73,21 +73,21 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
     return 100.0 * float(stats.spearmanr(x, y).statistic)
 
 
-def pair_statistics(features: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What the contrastive loss has to work with, as sums over ordered pairs i != j.
+def pair_statistics(
+    features: Tensor, labels: Tensor, candidates: Candidates | None = None
+) -> dict[str, Tensor]:
+    """What the contrastive loss has to work with, as sums over pairs of anchor and candidate.
 
     Args:
         features: `(batch, dim)`; labels: `(batch,)`.
+        candidates: as in `supervised_contrastive_loss`.
 
     Returns:
         `anchors` (examples with a positive), `positive_pairs`, `positive_similarity`,
         `negative_pairs`, `negative_similarity` (summed cosines), each a scalar tensor.
     """
     with torch.autocast(features.device.type, enabled=False):
-        z = unit_vectors(features)
-        similarity = z @ z.T
-    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    same = labels[:, None] == labels[None, :]
+        similarity, same, itself = compare(features, labels, candidates)
     positives, negatives = same & ~itself, ~same
     return {
         "anchors": positives.any(1).sum(),

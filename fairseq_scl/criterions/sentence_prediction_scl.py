@@ -11,13 +11,15 @@ from fairseq.criterions.sentence_prediction import (
     SentencePredictionCriterion,
 )
 from fairseq.dataclass import ChoiceEnum
+from fairseq.distributed.utils import get_data_parallel_group, get_data_parallel_world_size
 from fairseq.logging import metrics as fairseq_metrics
 from fairseq.models.roberta.model import RobertaClassificationHead
 from torch import Tensor
 
 from fairseq_scl import metrics
 from fairseq_scl.errors import UserError
-from fairseq_scl.loss import supervised_contrastive_loss
+from fairseq_scl.gather import gather
+from fairseq_scl.loss import Candidates, supervised_contrastive_loss
 
 FEATURES = ("encoder", "head")
 REDUCTIONS = ("mean", "sum")
@@ -55,6 +57,10 @@ class SentencePredictionSclConfig(SentencePredictionConfig):
             "example has a positive; costs V times the work"
         },
     )
+    scl_no_gather: bool = field(
+        default=False,
+        metadata={"help": "with several workers, contrast each one's batch apart from the others'"},
+    )
 
 
 @register_criterion("sentence_prediction_scl", dataclass=SentencePredictionSclConfig)
@@ -62,6 +68,8 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
     """fairseq's sentence prediction with a contrastive term over each batch.
 
     Features:
+        * with several workers the batch that is contrasted is that of all of them, and the result
+          that of one process;
         * features and logits come from the one forward pass of the stock criterion;
         * `--scl-weight 0` is exactly the stock criterion;
         * losses are logged in nats per sentence; accuracy, MCC, F1, Pearson and Spearman come
@@ -89,6 +97,7 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
         self.scl_temperature = cfg.scl_temperature
         self.scl_features = str(cfg.scl_features)
         self.scl_reduction = str(cfg.scl_reduction)
+        self.scl_no_gather = cfg.scl_no_gather
         self.keep_pred_and_targ = False  # lists do not sum over processes
 
     def forward(self, model, sample, reduce=True):
@@ -96,7 +105,8 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
 
         Returns:
             `(loss, sample_size, logging_output)`: the loss summed over sentences, the number of
-            sentences, and sums that `reduce_metrics` turns into metrics.
+            sentences, and sums that `reduce_metrics` turns into metrics. Sentences are as many as
+            targets, 0 for a worker that only keeps the others company.
         """
         if "target" not in sample:
             raise UserError("this split has no labels")
@@ -105,21 +115,28 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
         heads = getattr(model, "classification_heads", {})
         if self.classification_head_name not in heads:
             raise UserError(f"the model has no head '{self.classification_head_name}'")
-        with seen_by(heads[self.classification_head_name]) as seen:
+        targets = sample["target"].view(-1)
+        with seen_by(heads[self.classification_head_name], len(targets)) as seen:
             ce_loss, sample_size, logging_output = super().forward(model, sample, reduce)
         logging_output.pop("ncorrect", None)
-        targets = sample["target"].view(-1)
         if self.regression_target:
             logging_output |= regression_sums(seen["logits"].detach(), targets)
             if not model.training and "num_rows" in sample:
                 logging_output["_by_row"] = by_row(seen["logits"].detach(), sample)
             return ce_loss, sample_size, logging_output
 
-        scl_loss = self.scl_loss(seen[self.scl_features], targets)
+        features = seen[self.scl_features]
+        # without gradient where the contrastive loss is only watched
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.scl_weight > 0):
+            candidates = self.candidates(features, targets, sample)
+            scl_loss = supervised_contrastive_loss(
+                features, targets, self.scl_temperature, "sum", candidates
+            )
+        contrasted = sample_size if candidates is None else len(candidates.labels)
         loss = ce_loss
         if self.scl_weight > 0:
             loss = (1 - self.scl_weight) * ce_loss + self.scl_weight * scl_loss * (
-                sample_size if self.scl_reduction == "sum" else 1
+                contrasted if self.scl_reduction == "sum" else 1
             )
         with torch.no_grad():
             logits = seen["logits"]
@@ -128,16 +145,21 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
                 "ce_loss": ce_loss.detach(),
                 "scl_loss": scl_loss.detach(),
                 "confusion": metrics.confusion_matrix(logits.argmax(1), targets, logits.size(1)),
-                **metrics.pair_statistics(seen[self.scl_features], targets),
+                **metrics.pair_statistics(features, targets, candidates),
             }
         return loss, sample_size, logging_output
 
-    def scl_loss(self, features: Tensor, targets: Tensor) -> Tensor:
-        """The contrastive loss summed over the batch; without gradient when it is only watched."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.scl_weight > 0):
-            return supervised_contrastive_loss(
-                features, targets, self.scl_temperature, reduction="sum"
-            )
+    def candidates(self, features: Tensor, targets: Tensor, sample: dict) -> Candidates | None:
+        """The examples of all workers, or None: the batch is all there is.
+
+        Raises:
+            UserError: for the batches of another task, which do not tell a worker without examples.
+        """
+        if self.scl_no_gather or get_data_parallel_world_size() == 1:
+            return None
+        if "num_rows" not in sample:
+            raise UserError("several workers need --task few_shot_glue, or --scl-no-gather")
+        return gather(features, targets, get_data_parallel_group())
 
     @staticmethod
     def reduce_metrics(logging_outputs) -> None:
@@ -174,24 +196,31 @@ def repeat_batch(sample: dict, views: int) -> dict:
 
 
 @contextmanager
-def seen_by(head: RobertaClassificationHead) -> Iterator[dict[str, Tensor]]:
+def seen_by(
+    head: RobertaClassificationHead, sentences: int | None = None
+) -> Iterator[dict[str, Tensor]]:
     """Record what passes through a RoBERTa classification head in a forward pass.
 
     Hooks, because calling the encoder or the head outside the wrapped model's forward would
     leave DistributedDataParallel without its gradient synchronisation.
 
+    Args:
+        sentences: let only so many of the batch through, by default all.
+
     Yields:
-        A dictionary to be filled with `encoder` `(batch, dim)`, the sentence vector, `head`
-        `(batch, inner_dim)`, the input of the last projection, and `logits` `(batch, classes)`.
+        A dictionary to be filled with `encoder` `(sentences, dim)`, the sentence vector, `head`
+        `(sentences, inner_dim)`, the input of the last projection, and `logits`
+        `(sentences, classes)`.
     """
     seen: dict[str, Tensor] = {}
 
     def on_head(_, inputs, logits):
-        seen["encoder"] = inputs[0][:, 0]
-        seen["logits"] = logits
+        seen["encoder"] = inputs[0][:sentences, 0]
+        seen["logits"] = logits[:sentences]
+        return seen["logits"]
 
     def on_projection(_, inputs):
-        seen["head"] = inputs[0]
+        seen["head"] = inputs[0][:sentences]
 
     hooks = (
         head.register_forward_hook(on_head),

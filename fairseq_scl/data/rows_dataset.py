@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 from fairseq.data import FairseqDataset
+from fairseq.distributed.utils import get_data_parallel_world_size
 
 from fairseq_scl.batching import class_balanced_order
 
@@ -17,6 +18,7 @@ class RowsDataset(FairseqDataset):
           neighbours in every epoch, which starves a contrastive loss.) fairseq asks for the
           order under a seed of its own for each epoch, so a run can be repeated and resumed.
         * Without, they are sorted by length, which wastes the least padding.
+        * Workers get equally many batches, some of which may be empty; see `collater`.
         * Batches carry `num_rows`, the size of the whole split; with `id`, the row number in
           it, predictions of several processes can be put together.
 
@@ -65,11 +67,23 @@ class RowsDataset(FairseqDataset):
             return self.order()
         return np.argsort(self.sizes, kind="stable")
 
+    def batch_by_size(self, *args, **kwargs):
+        """As in fairseq, with empty batches at the end until each worker has equally many."""
+        batches = list(super().batch_by_size(*args, **kwargs))
+        return batches + [[]] * (-len(batches) % get_data_parallel_world_size())
+
     def collater(self, samples):
-        """Collate as the split does, and add `num_rows`."""
-        batch = self.split.collater(samples)
-        if batch:
-            batch["num_rows"] = len(self.split)
+        """Collate as the split does, and add `num_rows`.
+
+        Without samples, no `id` and no `target`, but a row in `net_input`: a worker that is out
+        of examples still has to run the model. (fairseq itself would repeat its first batch and
+        in validation not tell the criterion.)
+        """
+        batch = self.split.collater(samples or [self[0]])
+        batch["num_rows"] = len(self.split)
+        if not samples:
+            batch |= {key: batch[key][:0] for key in ("id", "target") if key in batch}
+            batch |= {"nsentences": 0, "ntokens": 0}
         return batch
 
     def set_epoch(self, epoch):

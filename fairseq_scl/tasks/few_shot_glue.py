@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from fairseq.data import ConcatDataset, SortDataset
 from fairseq.dataclass import ChoiceEnum
-from fairseq.distributed.utils import get_global_rank
+from fairseq.distributed.utils import get_global_rank, get_global_world_size
 from fairseq.tasks import register_task
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 from omegaconf import II
@@ -24,6 +24,7 @@ from fairseq_scl.data.rows_dataset import RowsDataset, balanced
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import write_text
 from fairseq_scl.rows import Choices, Rows
+from fairseq_scl.workers import failing_together, seed_apart
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +167,32 @@ class FewShotGlueTask(SentencePredictionTask):
             self.datasets[split] = RowsDataset(whole, sizes, rows)
         logger.info(f"{split}: {len(self.datasets[split])} rows of {source}'s {len(whole)}")
         return self.datasets[split]
+
+    def get_batch_iterator(self, *args, **kwargs):
+        """As in fairseq; the batches that workers take in the same update stay together.
+
+        Shuffled one by one, they would make up other global batches than one process has.
+        """
+        return super().get_batch_iterator(*args, **{**kwargs, "grouped_shuffling": True})
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        """As in fairseq, with dropout of this worker's own.
+
+        Raises:
+            UserError: if one of several workers is out of memory.
+        """
+        seed_apart(get_global_rank())
+        with failing_together(get_global_rank(), get_global_world_size()):
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def valid_step(self, sample, model, criterion):
+        """As in fairseq.
+
+        Raises:
+            UserError: if one of several workers is out of memory.
+        """
+        with failing_together(get_global_rank(), get_global_world_size()):
+            return super().valid_step(sample, model, criterion)
 
     def begin_epoch(self, epoch, model):
         """Called by the trainer only: put the manifest beside the checkpoints.
