@@ -1,12 +1,10 @@
 """Whole fairseq-train runs."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, last_validation, prepare, run, train
+from conftest import ROOT, last_validation, run, train
 
 
 def load(path: Path) -> dict:
@@ -105,62 +103,3 @@ def test_the_best_checkpoint_is_chosen_on_the_unrounded_metric(recipe, tmp_path)
     train(recipe.flags(tmp_path, "--best-checkpoint-metric", "mcc"))
     best = load(tmp_path / "checkpoint_best.pt")["extra_state"]["best"]
     assert best != round(best, 3)
-
-
-def two_processes(flags: list[str], folder: Path) -> list[str]:
-    """Run fairseq-train in two gloo processes; return what each printed."""
-    command = [str(Path(sys.executable).parent / "fairseq-train"), *flags]
-    command += (
-        "--distributed-world-size 2 --distributed-backend gloo --ddp-backend legacy_ddp "
-        f"--distributed-no-spawn --distributed-init-method file://{folder}/rendezvous"
-    ).split()
-    processes = [
-        subprocess.Popen(
-            [*command, "--distributed-rank", str(rank)],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        logs = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], logs[0][-3000:]
-    return logs
-
-
-def test_two_processes_restore_train_save_and_resume(recipe, tmp_path):
-    save_dir = tmp_path / "run"
-    two_processes(recipe.flags(save_dir, "--max-update", 3), tmp_path)
-    (tmp_path / "rendezvous").unlink(missing_ok=True)
-    logs = two_processes(recipe.flags(save_dir, "--max-update", 5), tmp_path)
-    assert "Loaded checkpoint" in logs[0] and "@ 3 updates" in logs[0]
-    assert load(save_dir / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"] == 5
-
-
-def test_two_processes_report_what_one_reports(recipe, tmp_path):
-    """99 rows in batches of 8 leave uneven shards and a dummy batch; the model is not moved."""
-    still = ("--lr", 0, "--max-update", 1, "--batch-size-valid", 8, "--protocol", "few-shot")
-    one = run("fairseq-train", *recipe.flags(tmp_path / "one", *still))
-    two = two_processes(recipe.flags(tmp_path / "two", *still), tmp_path)
-    a, b = last_validation(one.stdout + one.stderr), last_validation(two[0])
-    for key in ("accuracy", "mcc", "f1", "acc_and_f1"):
-        assert a[key] == b[key]
-    assert a["ce_loss"] == pytest.approx(b["ce_loss"], abs=2e-5)
-    assert 0 < a["accuracy"] < 100
-
-
-def test_two_processes_correlate_as_one_does(recipe, encoder, tmp_path):
-    text = "sentence\tlabel\n" + "".join(f"number {i} of {i * i}\t{i / 7}\n" for i in range(30))
-    (tmp_path / "scores.tsv").write_text(text)
-    files = ("--train", tmp_path / "scores.tsv", "--valid", tmp_path / "scores.tsv")
-    data = prepare(tmp_path / "data", encoder, *files, "--regression")
-    still = ["--lr", "0", "--max-update", "1", "--scl-weight", "0", "--regression-target"]
-    still += ["--best-checkpoint-metric", "spearman"]
-    flags = [[str(data), *recipe.flags(tmp_path / name, *still)[1:]] for name in ("one", "two")]
-    one = run("fairseq-train", *flags[0])
-    two = two_processes(flags[1], tmp_path)
-    a, b = last_validation(one.stdout + one.stderr), last_validation(two[0])
-    assert a["spearman"] == b["spearman"] != 0
-    assert a["pearson"] == pytest.approx(b["pearson"], abs=1e-3)

@@ -23,6 +23,7 @@ from fairseq_scl.data.noise import NoisyTokens, Relabelled
 from fairseq_scl.data.rows_dataset import RowsDataset, balanced
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import write_text
+from fairseq_scl.precision import require_device
 from fairseq_scl.rows import Choices, Rows
 from fairseq_scl.workers import failing_together, seed_apart
 
@@ -92,6 +93,9 @@ class FewShotGlueConfig(SentencePredictionConfig):
     restore_file: str = II("checkpoint.restore_file")
     finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")  # noqa: UP045
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
+    fp16: bool = II("common.fp16")
+    amp: bool = II("common.amp")
+    cpu: bool = II("common.cpu")
 
 
 @register_task("few_shot_glue", dataclass=FewShotGlueConfig)
@@ -132,9 +136,11 @@ class FewShotGlueTask(SentencePredictionTask):
         """Build the model with its head; it will refuse a checkpoint that does not fit.
 
         Raises:
-            UserError: if a checkpoint to start from is missing, or the model has no such head.
+            UserError: if a checkpoint to start from is missing, the model has no such head, or a
+                CPU is to train in --fp16.
         """
         if not from_checkpoint:
+            require_device(self.cfg.fp16, self.cfg.amp, self.cfg.cpu)
             self._require_starting_checkpoint()
         try:
             model = super().build_model(cfg, from_checkpoint)
