@@ -9,6 +9,8 @@
 A row is a setting (data, protocol, N, noise, encoder, ...) and a loss. What all rows share stands
 in the caption. The metric is the one that chose the best checkpoint. The columns:
 
+    options        flags of task and criterion that are not at their defaults; what changes the
+                   contrastive loss alone stands beside its λ and τ
     draws          evaluated runs, as 9/10 where one is missing or failed: each loss of a setting
                    should have the draws of all its losses. What is lacking is listed below the
                    table by draw, 3/1 being --shots-seed 3 --seed 1
@@ -24,7 +26,7 @@ in the caption. The metric is the one that chose the best checkpoint. The column
     p              of the paired t-test and of Wilcoxon's signed-rank test, each corrected for the
                    number of comparisons in the table (Holm); – where undefined: fewer than two
                    pairs, or no difference at all
-    paper          what the paper prints for RoBERTa-large, where it has this setting
+    paper          what the paper prints for RoBERTa-large, for this data, protocol, N and noise
 
 A column that no row needs is left out.
 """
