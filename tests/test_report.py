@@ -443,7 +443,8 @@ def test_latex_is_balanced_escaped_and_spells_symbols(tree):
     text = RENDERERS["latex"](tree.summary)
     environments = re.findall(r"\\(begin|end)\{(\w+)\}", text)
     assert environments == [
-        ("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table"),
+        ("begin", "table"), ("begin", "adjustbox"), ("begin", "tabular"),
+        ("end", "tabular"), ("end", "adjustbox"), ("end", "table"),
     ]  # fmt: skip
     assert text.isascii()
     for told in (r"$\pm$", r"CE+SCL ($\lambda$ 0.9, $\tau$ 0.3)", r"[95 \%", "\\toprule"):
@@ -456,6 +457,13 @@ def test_latex_is_balanced_escaped_and_spells_symbols(tree):
     alignment = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)[1]
     assert len(rows) == 4
     assert {row.count("&") + 1 for row in rows} == {len(alignment)}
+
+
+def test_single_runs_are_listed_by_draw_failed_ones_as_well(tree):
+    tree.draws("ce", [80.0] * 10)
+    tree.failed("ce/draw11", "no space", draw=11)
+    assert [run["draw"] for run in tree.summary.runs] == [f"{i}/1" for i in range(1, 12)]
+    assert [run["folder"] for run in tree.summary.runs if "error" in run] == ["ce/draw11"]
 
 
 def test_csv_holds_unrounded_numbers_and_the_whole_setting(tree):
