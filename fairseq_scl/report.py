@@ -9,6 +9,8 @@
 A row is a setting (data, protocol, N, noise, encoder, ...) and a loss. What all rows share stands
 in the caption. The metric is the one that chose the best checkpoint. The columns:
 
+    options        flags of task and criterion that are not at their defaults; what changes the
+                   contrastive loss alone stands beside its λ and τ
     draws          evaluated runs, as 9/10 where one is missing or failed: each loss of a setting
                    should have the draws of all its losses. What is lacking is listed below the
                    table by draw, 3/1 being --shots-seed 3 --seed 1
@@ -24,7 +26,7 @@ in the caption. The metric is the one that chose the best checkpoint. The column
     p              of the paired t-test and of Wilcoxon's signed-rank test, each corrected for the
                    number of comparisons in the table (Holm); – where undefined: fewer than two
                    pairs, or no difference at all
-    paper          what the paper prints for RoBERTa-large, where it has this setting
+    paper          what the paper prints for RoBERTa-large, for this data, protocol, N and noise
 
 A column that no row needs is left out.
 """
@@ -194,19 +196,22 @@ def escape_markdown(words: str) -> str:
 
 
 def latex(summary: Summary) -> str:
-    """The report as a LaTeX table with booktabs' rules."""
+    """The report as a LaTeX table with booktabs' rules, as wide as the text at most."""
 
     def line(cells: Iterable[str]) -> str:
         return " & ".join(map(escape_latex, cells)) + r" \\"
 
-    columns = table_columns(summary)
+    columns = [c for c in table_columns(summary) if c not in ("seconds", "pairs")]  # it is wide
     alignment = "".join("l" if is_text(summary.rows, column) else "r" for column in columns)
     return "\n".join(
         [
-            r"% needs \usepackage{booktabs}",
+            r"% needs \usepackage{booktabs,adjustbox}; table* spans both columns of a page",
             r"\begin{table}",
             r"\centering",
+            r"\footnotesize",
             rf"\caption{{{escape_latex(f'{caption(summary)}. {legend(summary)}')}}}",
+            r"\begin{adjustbox}{max width=\textwidth}",
+            r"\setlength{\tabcolsep}{3pt}",
             rf"\begin{{tabular}}{{{alignment}}}",
             r"\toprule",
             line(titles(columns)),
@@ -214,6 +219,7 @@ def latex(summary: Summary) -> str:
             *(line(texts(row, columns)) for row in summary.rows),
             r"\bottomrule",
             r"\end{tabular}",
+            r"\end{adjustbox}",
             *(rf"\par {escape_latex(note)}" for note in summary.notes),
             r"\end{table}",
             "",
@@ -270,7 +276,7 @@ def as_csv(summary: Summary) -> str:
 STYLE = """
 :root { color-scheme: light dark; }
 body { background: Canvas; color: CanvasText; font: 1rem/1.5 system-ui, sans-serif;
-       margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
+       margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
 div { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
 caption { text-align: left; padding-bottom: .5rem; white-space: normal; }

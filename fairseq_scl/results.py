@@ -13,6 +13,16 @@ EMBEDDINGS = "test_embeddings.npz"
 PERCENT = ("accuracy", "mcc", "f1", "acc_and_f1", "pearson", "spearman")
 Draw = tuple[int, int]
 
+# Options that change a run and have no column of their own, with their defaults.
+TASK_OPTIONS = {
+    "shots_sampling": "stratified",
+    "samples_per_class": None,
+    "noise_ratio": 3,
+    "noise_replace": False,
+}
+CRITERION_OPTIONS = {"scl_views": 1}
+SCL_OPTIONS = {"scl_features": "encoder", "scl_reduction": "mean"}  # of no effect on CE
+
 
 @dataclass(frozen=True)
 class Run:
@@ -45,6 +55,10 @@ class Run:
             "batch size": config["dataset"]["batch_size"],
             "learning rate": config["optimization"]["lr"][0],
             "updates": config["optimization"]["max_update"],
+            "options": " ".join(
+                changed(task, TASK_OPTIONS) + changed(config["criterion"], CRITERION_OPTIONS)
+            )
+            or "none",
             "metric": self.metric,
         }
 
@@ -66,7 +80,8 @@ class Run:
         criterion = self.result["config"]["criterion"]
         if criterion["scl_weight"] == 0:
             return "CE"
-        return f"CE+SCL (λ {criterion['scl_weight']:g}, τ {criterion['scl_temperature']:g})"
+        numbers = f"λ {criterion['scl_weight']:g}, τ {criterion['scl_temperature']:g}"
+        return f"CE+SCL ({', '.join([numbers, *changed(criterion, SCL_OPTIONS)])})"
 
     @property
     def metric(self) -> str:
@@ -93,6 +108,17 @@ class Run:
         """The metric on MNLI's mismatched test set, if it was tested."""
         mismatched = self.result.get("test1")
         return mismatched and mismatched[self.metric]
+
+
+def changed(config: dict, defaults: dict) -> list[str]:
+    """The options that are not at their defaults, as flags of fairseq-train."""
+    flags = []
+    for name, default in defaults.items():
+        value = config.get(name, default)
+        if value != default:
+            flag = "--" + name.replace("_", "-")
+            flags.append(flag if value is True else f"{flag} {value}")
+    return flags
 
 
 def noise_name(task: dict) -> str:

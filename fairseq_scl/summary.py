@@ -93,6 +93,11 @@ class Group:
         return [self.test[draw] for draw in best(tested, TOP, maximize)]
 
     @property
+    def all_runs(self) -> list[Run]:
+        """The evaluated and the failed runs, by draw."""
+        return sorted([*self.runs.values(), *self.failed], key=lambda run: run.draw)
+
+    @property
     def missing(self) -> list[Draw]:
         """The expected draws that neither were evaluated nor failed."""
         return sorted(self.expected - self.runs.keys() - {run.draw for run in self.failed})
@@ -120,7 +125,7 @@ def summarise(runs: Sequence[Run], root: Path) -> Summary:
         constants=constants,
         rows=[row(*pair) for pair in zip(groups, comparisons, strict=True)],
         notes=notes(groups, constants, root),
-        runs=[details(run, root) for run in runs],
+        runs=[details(run, root) for group in groups for run in group.all_runs],
     )
 
 

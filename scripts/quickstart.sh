@@ -67,7 +67,7 @@ train() { # folder, lambda, draw
     --task few_shot_glue --protocol "$protocol" --num-shots "$shots" --shots-seed "$3"
     --criterion sentence_prediction_scl --scl-weight "$2" --scl-temperature 0.3
     $(cat "$imported/train_flags.txt") --finetune-from-model "$imported/model.pt"
-    --optimizer adam --adam-betas "(0.9, 0.98)" --adam-eps 1e-06 --weight-decay 0.1 --clip-norm 0.0
+    --optimizer fused_adam --adam-betas "(0.9, 0.98)" --adam-eps 1e-06 --weight-decay 0.1 --clip-norm 0.0
     --lr 1e-4 --lr-scheduler polynomial_decay --warmup-updates $((updates * 6 / 100))
     --total-num-update "$updates" --max-update "$updates"
     --batch-size 16 --required-batch-size-multiple 1 --batch-size-valid 64 --seed "$3"

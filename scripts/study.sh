@@ -93,7 +93,8 @@ set_up() {
   fi
   case $arch in
     minilm_l6) config=minilm ;;
-    roberta_large | roberta_base) config=$arch ;;
+    sentence_roberta) config=roberta_base ;;
+    sentence_roberta_large) config=roberta_large ;;
     *) fail "--encoder $encoder is a $arch; configs/encoder has minilm, roberta_base and roberta_large" ;;
   esac
   data_dir=$output/data/$(basename "$imported")

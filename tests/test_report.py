@@ -30,7 +30,7 @@ class Tree:
     def config(
         self, *, weight=0.0, temperature=0.3, draw=1, seed=1, data="SST-2", protocol="few-shot",
         shots=20, noise="none", translated=None, lr=1e-5, batch_size=16, metric="accuracy",
-        maximize=True,
+        maximize=True, task=(), criterion=(),
     ):  # fmt: skip
         """As much of fairseq's configuration as a report reads."""
         return {
@@ -38,9 +38,11 @@ class Tree:
             "task": {
                 "data": f"/somewhere/{data}", "protocol": protocol, "num_shots": shots,
                 "shots_seed": draw, "noise": noise, "label_noise": 0.0, "token_noise": 0.1,
-                "noise_temperature": translated,
+                "noise_temperature": translated, **dict(task),
             },
-            "criterion": {"scl_weight": weight, "scl_temperature": temperature},
+            "criterion": {
+                "scl_weight": weight, "scl_temperature": temperature, **dict(criterion),
+            },
             "model": {"_name": "roberta_large"},
             "dataset": {"batch_size": batch_size},
             "optimization": {"lr": [lr], "max_update": 200},
@@ -298,7 +300,7 @@ def test_what_is_constant_stands_in_the_caption(tree):
     caption = RENDERERS["markdown"](tree.summary).splitlines()[0]
     assert caption == (
         "data SST-2, protocol few-shot, noise none, encoder roberta_large, batch size 16, "
-        "learning rate 1e-05, updates 200, metric accuracy"
+        "learning rate 1e-05, updates 200, options none, metric accuracy"
     )
     assert list(tree.rows()[0])[:2] == ["N", "loss"]
 
@@ -345,6 +347,42 @@ def test_the_papers_numbers_stand_beside_ours_and_are_marked(tree):
     tree.draws("50", CE, shots=50)
     assert [row["paper"] for row in tree.rows()] == ["85.9 ± 2.1", "88.1 ± 3.3", ""]
     assert "Paper: RoBERTa-large as printed" in RENDERERS["markdown"](tree.summary)
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"scl_features": "head"}, "CE+SCL (λ 0.9, τ 0.3, --scl-features head)"),
+        ({"scl_reduction": "sum"}, "CE+SCL (λ 0.9, τ 0.3, --scl-reduction sum)"),
+    ],
+)
+def test_another_form_of_the_loss_is_another_row_beside_the_same_ce(tree, option, told):
+    ce_and_scl(tree)
+    tree.draws("other", CE, weight=0.9, criterion=option)
+    rows = {row["loss"]: row for row in tree.rows()}
+    assert list(rows) == ["CE", "CE+SCL (λ 0.9, τ 0.3)", told]
+    assert rows[told]["pairs"] == "5"
+    assert rows[told]["difference [95 %]"].startswith("+0.0")
+
+
+@pytest.mark.parametrize(
+    ("part", "option", "told"),
+    [
+        ("criterion", {"scl_views": 2}, "--scl-views 2"),
+        ("task", {"noise_ratio": 1, "noise_replace": True}, "--noise-ratio 1 --noise-replace"),
+        ("task", {"shots_sampling": "balanced"}, "--shots-sampling balanced"),
+        ("task", {"samples_per_class": 4}, "--samples-per-class 4"),
+    ],
+)
+def test_other_options_are_another_setting(tree, part, option, told):
+    ce_and_scl(tree)
+    tree.draws("other", SCL, weight=0.9, **{part: option})
+    rows = tree.rows()
+    assert [row["options"] for row in rows] == [told, "none", "none"] or [
+        row["options"] for row in rows
+    ] == ["none", "none", told]
+    [other] = [row for row in rows if row["options"] == told]
+    assert other["pairs"] == ""  # there is no CE with these options
 
 
 @pytest.mark.parametrize("setting", [{"shots": 50}, {"metric": "f1"}, {"data": "mine"}])
@@ -405,7 +443,8 @@ def test_latex_is_balanced_escaped_and_spells_symbols(tree):
     text = RENDERERS["latex"](tree.summary)
     environments = re.findall(r"\\(begin|end)\{(\w+)\}", text)
     assert environments == [
-        ("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table"),
+        ("begin", "table"), ("begin", "adjustbox"), ("begin", "tabular"),
+        ("end", "tabular"), ("end", "adjustbox"), ("end", "table"),
     ]  # fmt: skip
     assert text.isascii()
     for told in (r"$\pm$", r"CE+SCL ($\lambda$ 0.9, $\tau$ 0.3)", r"[95 \%", "\\toprule"):
@@ -418,6 +457,13 @@ def test_latex_is_balanced_escaped_and_spells_symbols(tree):
     alignment = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)[1]
     assert len(rows) == 4
     assert {row.count("&") + 1 for row in rows} == {len(alignment)}
+
+
+def test_single_runs_are_listed_by_draw_failed_ones_as_well(tree):
+    tree.draws("ce", [80.0] * 10)
+    tree.failed("ce/draw11", "no space", draw=11)
+    assert [run["draw"] for run in tree.summary.runs] == [f"{i}/1" for i in range(1, 12)]
+    assert [run["folder"] for run in tree.summary.runs if "error" in run] == ["ce/draw11"]
 
 
 def test_csv_holds_unrounded_numbers_and_the_whole_setting(tree):

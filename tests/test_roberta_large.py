@@ -19,9 +19,9 @@ def roberta_data(tmp_path_factory):
 RECIPE = """
     --user-dir {package} --task few_shot_glue --protocol few-shot --num-shots 20 --shots-seed 1
     --criterion sentence_prediction_scl --scl-weight 0.9 --scl-temperature 0.3
-    --arch roberta_large --max-positions 512 --init-token 0 --separator-token 2
+    --arch sentence_roberta_large --max-positions 512 --init-token 0 --separator-token 2
     --dropout 0.1 --attention-dropout 0.1 --weight-decay 0.1
-    --optimizer adam --adam-betas (0.9,0.98) --adam-eps 1e-06 --clip-norm 0.0
+    --optimizer fused_adam --adam-betas (0.9,0.98) --adam-eps 1e-06 --clip-norm 0.0
     --lr-scheduler polynomial_decay --lr 1e-05 --warmup-updates 1
     --total-num-update 2 --max-update 2
     --batch-size 16 --max-tokens 4400 --required-batch-size-multiple 1

@@ -1,12 +1,26 @@
 """RoBERTa with a choice of sentence vector, and the architecture of MiniLM-L6."""
 
+from contextlib import nullcontext
+
 import torch.nn as nn
 from fairseq.models import register_model, register_model_architecture
-from fairseq.models.roberta import RobertaHubInterface, RobertaModel
+from fairseq.models.roberta import RobertaEncoder, RobertaHubInterface, RobertaModel
 from fairseq.models.roberta.model import base_architecture, roberta_large_architecture
+from fairseq.modules.transformer_sentence_encoder import init_bert_params
+from fairseq.utils import safe_getattr
+from omegaconf import OmegaConf, open_dict
 from torch.nn.functional import log_softmax
 
+from fairseq_scl.models.packed_encoder import PackedEncoder
 from fairseq_scl.pooling import POOLING, pool
+
+
+class PackedRobertaEncoder(RobertaEncoder):
+    """fairseq's RoBERTa encoder without the work on padding."""
+
+    def build_encoder(self, args, dictionary, embed_tokens):
+        """Called by fairseq's constructor."""
+        return PackedEncoder(args, dictionary, embed_tokens).apply(init_bert_params)
 
 
 @register_model("sentence_roberta")
@@ -37,7 +51,10 @@ class SentenceRobertaModel(RobertaModel):
     @classmethod
     def build_model(cls, args, task):
         """Build the model for `task`'s dictionary."""
-        model = super().build_model(args, task)
+        with open_dict(args) if OmegaConf.is_config(args) else nullcontext():
+            args.max_positions = safe_getattr(args, "max_positions", task.max_positions())
+            sentence_roberta(args)
+            model = cls(args, PackedRobertaEncoder(args, task.source_dictionary))
         for module in model.encoder.modules():
             if isinstance(module, nn.LayerNorm):
                 module.eps = args.layernorm_eps
