@@ -9,7 +9,9 @@ from torch.nn.functional import pad
 from fairseq_scl.loss import Candidates, widen
 
 
-def gather(features: Tensor, labels: Tensor, group: dist.ProcessGroup | None = None) -> Candidates:
+def gather(
+    features: Tensor, labels: Tensor, ids: Tensor, group: dist.ProcessGroup | None = None
+) -> tuple[Candidates, Tensor]:
     """Gather what every worker is to be compared with.
 
     Let each worker take the summed loss of its own examples against these candidates. The sum of
@@ -18,12 +20,13 @@ def gather(features: Tensor, labels: Tensor, group: dist.ProcessGroup | None = N
     Args:
         features: `(batch, dim)`, any floating dtype; batch may differ between workers and be 0.
         labels: `(batch,)`, integer class ids.
+        ids: `(batch,)` int64, which examples they are.
         group: the workers, by default all processes. Each of them must call this, and either all
             or none must go backward through its result.
 
     Returns:
-        The examples of all workers in the order of their ranks; features in float32 or better,
-        with a gradient that reaches the worker they come from.
+        The examples of all workers in the order of their ranks, and their ids; features in float32
+        or better, with a gradient that reaches the worker they come from.
     """
     sizes = all_gather(torch.tensor([len(labels)], device=labels.device), group).flatten().tolist()
     start = sum(sizes[: dist.get_rank(group)])
@@ -35,7 +38,7 @@ def gather(features: Tensor, labels: Tensor, group: dist.ProcessGroup | None = N
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     own = torch.arange(start, start + len(labels), device=labels.device)
-    return Candidates(whole(widen(features)), whole(labels), own)
+    return Candidates(whole(widen(features)), whole(labels), own), whole(ids)
 
 
 def all_gather(tensor: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Optional
 
 import torch
 from fairseq.criterions import register_criterion
@@ -20,6 +21,7 @@ from fairseq_scl import metrics
 from fairseq_scl.errors import UserError
 from fairseq_scl.gather import gather
 from fairseq_scl.loss import Candidates, supervised_contrastive_loss
+from fairseq_scl.queue import EmbeddingQueue
 
 FEATURES = ("encoder", "head")
 REDUCTIONS = ("mean", "sum")
@@ -61,6 +63,20 @@ class SentencePredictionSclConfig(SentencePredictionConfig):
         default=False,
         metadata={"help": "with several workers, contrast each one's batch apart from the others'"},
     )
+    scl_chunk_size: Optional[int] = field(  # noqa: UP045  (fairseq reads the annotation)
+        default=None,
+        metadata={
+            "help": "encode C sentences of a training batch at a time, and again in the backward "
+            "pass: the memory of C sentences, a third more time, the same gradients"
+        },
+    )
+    scl_queue: int = field(
+        default=0,
+        metadata={
+            "help": "contrast with the last Q embeddings of earlier training batches as well, "
+            "without gradient, once there are Q (default: 0, none)"
+        },
+    )
 
 
 @register_criterion("sentence_prediction_scl", dataclass=SentencePredictionSclConfig)
@@ -98,6 +114,16 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
         self.scl_features = str(cfg.scl_features)
         self.scl_reduction = str(cfg.scl_reduction)
         self.scl_no_gather = cfg.scl_no_gather
+        if cfg.scl_chunk_size is not None and cfg.scl_chunk_size < 1:
+            raise UserError(f"--scl-chunk-size {cfg.scl_chunk_size} must be at least 1")
+        self.scl_chunk_size = cfg.scl_chunk_size
+        if cfg.scl_queue < 0:
+            raise UserError(f"--scl-queue {cfg.scl_queue} must be at least 0")
+        self.queue = None
+        if cfg.scl_queue and cfg.scl_weight > 0:
+            if not hasattr(task, "queue_memory"):
+                raise UserError("--scl-queue needs --task few_shot_glue, which saves it")
+            self.queue = EmbeddingQueue(cfg.scl_queue, task.queue_memory)
         self.keep_pred_and_targ = False  # lists do not sum over processes
 
     def forward(self, model, sample, reduce=True):
@@ -112,6 +138,8 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
             raise UserError("this split has no labels")
         if model.training and self.scl_views > 1:
             sample = repeat_batch(sample, self.scl_views)
+        if model.training and self.scl_chunk_size:
+            sample = in_chunks(sample, model, self.scl_chunk_size)
         heads = getattr(model, "classification_heads", {})
         if self.classification_head_name not in heads:
             raise UserError(f"the model has no head '{self.classification_head_name}'")
@@ -128,15 +156,18 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
         features = seen[self.scl_features]
         # without gradient where the contrastive loss is only watched
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.scl_weight > 0):
-            candidates = self.candidates(features, targets, sample)
+            pool, ids = self.global_batch(features, targets, sample)
+            candidates = pool
+            if model.training and self.queue is not None:
+                candidates = self.queue.extend(pool, ids)
+                self.queue.push(pool, ids)
             scl_loss = supervised_contrastive_loss(
                 features, targets, self.scl_temperature, "sum", candidates
             )
-        contrasted = sample_size if candidates is None else len(candidates.labels)
         loss = ce_loss
         if self.scl_weight > 0:
             loss = (1 - self.scl_weight) * ce_loss + self.scl_weight * scl_loss * (
-                contrasted if self.scl_reduction == "sum" else 1
+                len(pool.labels) if self.scl_reduction == "sum" else 1
             )
         with torch.no_grad():
             logits = seen["logits"]
@@ -149,17 +180,20 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
             }
         return loss, sample_size, logging_output
 
-    def candidates(self, features: Tensor, targets: Tensor, sample: dict) -> Candidates | None:
-        """The examples of all workers, or None: the batch is all there is.
+    def global_batch(
+        self, features: Tensor, targets: Tensor, sample: dict
+    ) -> tuple[Candidates, Tensor]:
+        """The examples of all workers, and which they are.
 
         Raises:
             UserError: for the batches of another task, which do not tell a worker without examples.
         """
         if self.scl_no_gather or get_data_parallel_world_size() == 1:
-            return None
+            own = torch.arange(len(targets), device=targets.device)
+            return Candidates(features, targets, own), sample["id"]
         if "num_rows" not in sample:
             raise UserError("several workers need --task few_shot_glue, or --scl-no-gather")
-        return gather(features, targets, get_data_parallel_group())
+        return gather(features, targets, sample["id"], get_data_parallel_group())
 
     @staticmethod
     def reduce_metrics(logging_outputs) -> None:
@@ -193,6 +227,17 @@ def repeat_batch(sample: dict, views: int) -> dict:
         "net_input": {key: repeat(value) for key, value in sample["net_input"].items()},
         "ntokens": sample["ntokens"] * views,
     }
+
+
+def in_chunks(sample: dict, model, chunk_size: int) -> dict:
+    """The batch with the wish that the model encode it in chunks.
+
+    Raises:
+        UserError: for a model that cannot.
+    """
+    if not getattr(model, "encodes_in_chunks", False):
+        raise UserError("--scl-chunk-size needs --arch sentence_roberta, or one built on it")
+    return {**sample, "net_input": {**sample["net_input"], "chunk_size": chunk_size}}
 
 
 @contextmanager

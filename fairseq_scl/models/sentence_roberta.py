@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 
+import torch
 import torch.nn as nn
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.roberta import RobertaEncoder, RobertaHubInterface, RobertaModel
@@ -10,6 +11,7 @@ from fairseq.modules.transformer_sentence_encoder import init_bert_params
 from fairseq.utils import safe_getattr
 from omegaconf import OmegaConf, open_dict
 from torch.nn.functional import log_softmax
+from torch.utils.checkpoint import checkpoint
 
 from fairseq_scl.models.packed_encoder import PackedEncoder
 from fairseq_scl.pooling import POOLING, pool
@@ -30,6 +32,8 @@ class SentenceRobertaModel(RobertaModel):
     With `--pooling cls` it computes what `roberta` computes. Options are saved with the
     checkpoint, as all of fairseq's model options are.
     """
+
+    encodes_in_chunks = True
 
     @staticmethod
     def add_args(parser):
@@ -66,23 +70,37 @@ class SentenceRobertaModel(RobertaModel):
         features_only=False,
         return_all_hiddens=False,
         classification_head_name=None,
+        chunk_size=None,
         **kwargs,
     ):
         """As in fairseq, except that the classification head gets the pooled vector.
 
         Args:
             src_tokens: `(batch, length)` int64, padded on the right.
+            chunk_size: encode so many sentences at a time, and once more in the backward pass under
+                the same dropout, so that activations are kept for one chunk only (Gao et al.,
+                *Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup*, 2021).
+                None: all at once. Needs a head.
 
         Returns:
             `(output, extra)`; with a head, `output` is `(batch, num_classes)`.
         """
         if classification_head_name is None:
             return super().forward(src_tokens, features_only, return_all_hiddens, **kwargs)
-        features, extra = super().forward(src_tokens, True, return_all_hiddens, **kwargs)
-        is_token = src_tokens.ne(self.encoder.dictionary.pad())
-        sentences = pool(features, is_token, self.args.pooling)
+        if chunk_size is None:
+            sentences, extra = self.sentence_vectors(src_tokens, return_all_hiddens, **kwargs)
+        else:
+            chunks = src_tokens.split(chunk_size)
+            vectors = [checkpoint(self.sentence_vectors, c, use_reentrant=False) for c in chunks]
+            sentences, extra = torch.cat([vector for vector, _ in vectors]), {}
         # a head takes the first position of (batch, length, dim)
         return self.classification_heads[classification_head_name](sentences.unsqueeze(1)), extra
+
+    def sentence_vectors(self, src_tokens, return_all_hiddens=False, **kwargs):
+        """What a head sees: `(batch, dim)`, and fairseq's extra output."""
+        features, extra = super().forward(src_tokens, True, return_all_hiddens, **kwargs)
+        is_token = src_tokens.ne(self.encoder.dictionary.pad())
+        return pool(features, is_token, self.args.pooling), extra
 
     @classmethod
     def from_pretrained(cls, model_name_or_path, *args, bpe=None, **kwargs):

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 NOISE = ("none", "label", "tokens", "back-translation")
 SPLITS = ("train", "valid", "test", "test1")
 LAST_CHECKPOINT = "checkpoint_last.pt"
+QUEUE = "scl_queue."
 
 
 @dataclass
@@ -115,6 +116,7 @@ class FewShotGlueTask(SentencePredictionTask):
         self.data = Path(cfg.data)
         self.class_names = [] if cfg.regression_target else stored.class_names(self.data)
         self.manifest_is_written = False
+        self.queue_memory: dict[str, torch.Tensor] = {}  # of --scl-queue; saved with the model
         self.rows = Rows(self.data, choices(cfg))
 
     @classmethod
@@ -151,6 +153,9 @@ class FewShotGlueTask(SentencePredictionTask):
         if not from_checkpoint and self._starts_afresh():
             model.register_load_state_dict_pre_hook(self._settle_head)
         model.register_load_state_dict_pre_hook(self._require_fitting_checkpoint)
+        # fairseq saves a task's state but does not restore it
+        model.register_state_dict_post_hook(partial(self._save_queue))  # a method takes no mark
+        model.register_load_state_dict_pre_hook(self._restore_queue)
         return model
 
     def load_dataset(self, split, combine=False, **kwargs):
@@ -289,6 +294,16 @@ class FewShotGlueTask(SentencePredictionTask):
                     f"{ours} is not {theirs}; prepare the data with the checkpoint's own dict.txt"
                 )
 
+    def _save_queue(self, model, state_dict, prefix, *_) -> None:
+        for name, rows in self.queue_memory.items():
+            state_dict[f"{prefix}{QUEUE}{name}"] = rows
+
+    def _restore_queue(self, model, state_dict, *_) -> None:
+        for name in [name for name in state_dict if name.startswith(QUEUE)]:
+            rows = state_dict.pop(name)
+            if not self._starts_afresh():
+                self.queue_memory[name.removeprefix(QUEUE)] = rows
+
     def _settle_head(self, model, state_dict, *_) -> None:
         """Start with a new head, whose classes another task's head does not know, or keep it."""
         fresh = model.state_dict()
@@ -306,6 +321,8 @@ class FewShotGlueTask(SentencePredictionTask):
         """Run by torch before it copies `state_dict` into the model."""
         embedding = "encoder.sentence_encoder.embed_tokens.weight"
         for name, tensor in model.state_dict().items():
+            if name.startswith(QUEUE):
+                continue
             if name not in state_dict:
                 raise UserError(f"the checkpoint lacks {name}; does --arch match it?")
             theirs, ours = tuple(state_dict[name].shape), tuple(tensor.shape)
