@@ -72,3 +72,18 @@ def test_the_command_ends_with_one_line(recipe, tmp_path):
     assert finished.returncode != 0
     assert "Traceback" not in finished.stderr
     assert "--adam-betas nothing must be two numbers" in finished.stderr
+
+
+def test_moments_in_half_precision_are_refused(recipe, tmp_path):
+    flags = recipe.flags(tmp_path, "--optimizer", "fused_adam", "--memory-efficient-bf16")
+    finished = run("fairseq-train", *flags)
+    assert finished.returncode != 0
+    assert "Traceback" not in finished.stderr
+    assert "--memory-efficient-bf16 need --optimizer adam" in finished.stderr
+
+
+def test_bf16_trains_in_float32_moments(recipe, tmp_path):
+    train(recipe.flags(tmp_path, "--optimizer", "fused_adam", "--bf16"))
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "checkpoint_last.pt"))
+    moments = state["last_optimizer_state"]["state"][0]
+    assert moments["exp_avg"].dtype == moments["exp_avg_sq"].dtype == torch.float32

@@ -30,12 +30,20 @@ class FusedAdam(FairseqOptimizer):
 
     fairseq's `adam` makes about ten passes. The two differ in that fairseq adds eps before the
     bias correction of the second moment; with eps = 1e-6 that is below what rounding does.
+
+    Raises:
+        UserError: for betas that are not two numbers, or parameters in half precision.
     """
 
     supports_flat_params = True  # for --fp16
 
     def __init__(self, cfg: FusedAdamConfig, params):
         super().__init__(cfg)
+        if any(parameter.dtype != torch.float32 for parameter in params):
+            raise UserError(
+                "--optimizer fused_adam would keep half-precision moments; "
+                "--memory-efficient-fp16 and --memory-efficient-bf16 need --optimizer adam"
+            )
         self._optimizer = torch.optim.AdamW(params, fused=True, **self.optimizer_config)
 
     @property
