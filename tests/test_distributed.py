@@ -5,19 +5,20 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from conftest import ROOT, batch_of, build, last_validation, prepare, run
+from fairseq.distributed import utils as distributed_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +33,16 @@ from fairseq_scl.workers import failing_together, seed_apart
 LIMIT = 120  # seconds that the processes may take to end on a busy machine
 GLOO = ["--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp"]
 FORK = multiprocessing.get_context("forkserver")  # children start with fairseq imported
-FORK.set_forkserver_preload(["fairseq_cli.train", "fairseq_cli.hydra_train", "fairseq_scl.plugin"])
+FORK.set_forkserver_preload(
+    [
+        "fairseq_cli.train",
+        "fairseq_cli.hydra_train",
+        "fairseq_scl.plugin",
+        "torch._dynamo",
+        "hypothesis",
+        "pytest",
+    ]
+)
 
 
 # Workers that compute what a test asks them to
@@ -149,9 +159,14 @@ def test_gathered_losses_and_gradients_are_those_of_the_whole_batch(
 
 @cache
 def built(flags: tuple[str, ...]):
-    """Task, criterion and model in float64, without dropout."""
+    """Task, model in float64 and criterion; once in each process, as it takes a second."""
     task, model, criterion = build(list(flags))
     return task, model.double().train(), criterion
+
+
+def of_group(group) -> None:
+    """Make these workers all that fairseq knows."""
+    distributed_utils.get_global_group._global_group = group
 
 
 def all_nan(_, inputs):
@@ -159,17 +174,17 @@ def all_nan(_, inputs):
     return tuple(x.masked_fill(torch.tensor(True), torch.nan) for x in inputs)
 
 
-def step(group, flags, rows, spoiled=False):
+def step(group, flags, rows, options=None, spoiled=False):
     """A worker's gradients, sample size and logging output for these rows, maybe none."""
-    from fairseq.distributed.utils import get_global_group
-
-    get_global_group._global_group = group
+    of_group(group)
     task, model, criterion = built(flags)
-    batch = batch_of(task, "train", rows)
     head = model.classification_heads["sentence_classification_head"]
     hook = head.register_forward_pre_hook(all_nan if spoiled else lambda *_: None)
     model.zero_grad()
-    loss, sample_size, log = criterion(model, batch)
+    with ExitStack() as changed:
+        for name, value in (options or {}).items():
+            changed.enter_context(mock.patch.object(criterion, name, value))
+        loss, sample_size, log = criterion(model, batch_of(task, "train", rows))
     loss.backward()
     hook.remove()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -191,37 +206,30 @@ def normalised(answers) -> tuple[dict, dict]:
 
 NO_DROPOUT = ("--dropout", 0, "--attention-dropout", 0)
 VARIANTS = {
-    "as is": (),
-    "sum": ("--scl-reduction", "sum"),
-    "sum of views at the head": (
-        "--scl-reduction",
-        "sum",
-        "--scl-views",
-        2,
-        "--scl-features",
-        "head",
-    ),
-    "SCL alone": ("--scl-weight", 1),
-    "CE alone": ("--scl-weight", 0),
+    "as is": {},
+    "sum": {"scl_reduction": "sum"},
+    "views at the head": {"scl_views": 2, "scl_features": "head"},
+    "sum of views": {"scl_views": 2, "scl_reduction": "sum"},
+    "SCL alone": {"scl_weight": 1.0},
+    "CE alone": {"scl_weight": 0.0},
 }
 
 
 @pytest.fixture(scope="module")
-def still(recipe, tmp_path_factory):
+def still(recipe, tmp_path_factory) -> tuple[str, ...]:
     """Flags without dropout."""
-    folder = tmp_path_factory.mktemp("criterion")
-    return lambda *more: tuple(recipe.flags(folder, *NO_DROPOUT, *more))
+    return tuple(recipe.flags(tmp_path_factory.mktemp("still"), *NO_DROPOUT))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=8)
 @given(shards=sharded(rows=11))
 def test_gradients_and_metrics_of_any_shards_are_those_of_one_process(
     workers, still, variant, shards
 ):
-    flags = still(*VARIANTS[variant])
-    gradients, logged = normalised(workers(step, [(flags, shard) for shard in shards]))
-    expected, one = normalised(workers(step, [(flags, range(11))]))
+    options = VARIANTS[variant]
+    gradients, logged = normalised(workers(step, [(still, rows, options) for rows in shards]))
+    expected, one = normalised(workers(step, [(still, range(11), options)]))
     assert gradients.keys() == expected.keys()
     for name, gradient in expected.items():
         scale = 1e-6 * float(gradient.abs().max()) + 1e-12
@@ -232,7 +240,7 @@ def test_gradients_and_metrics_of_any_shards_are_those_of_one_process(
 
 def test_what_a_worker_without_examples_computes_reaches_nobody(workers, still):
     clean, spoiled = (
-        workers(step, [(still(), range(6)), (still(), range(0), nan)]) for nan in (False, True)
+        workers(step, [(still, range(6)), (still, range(0), {}, nan)]) for nan in (False, True)
     )
     assert spoiled[1][1] == 0
     assert torch.equal(spoiled[0][2]["loss"], clean[0][2]["loss"])
@@ -246,19 +254,22 @@ def test_what_a_worker_without_examples_computes_reaches_nobody(workers, still):
 
 
 def test_without_gathering_workers_contrast_their_own(workers, still):
-    flags = still("--scl-no-gather")
-    together = workers(step, [(flags, range(4)), (flags, range(4, 11))])
-    alone = [workers(step, [(flags, rows)])[0] for rows in (range(4), range(4, 11))]
+    apart = {"scl_no_gather": True}
+    together = workers(step, [(still, range(4), apart), (still, range(4, 11), apart)])
+    alone = [workers(step, [(still, rows)])[0] for rows in (range(4), range(4, 11))]
     for a, b in zip(together, alone, strict=True):
         assert torch.equal(a[2]["scl_loss"], b[2]["scl_loss"])
         assert all(torch.equal(a[0][name], b[0][name]) for name in b[0])
 
 
+def test_the_flag_reaches_the_criterion(recipe, tmp_path):
+    assert not build(recipe.flags(tmp_path))[2].scl_no_gather
+    assert build(recipe.flags(tmp_path, "--scl-no-gather"))[2].scl_no_gather
+
+
 def of_another_task(group, flags):
     """What the criterion says of a batch that another task made."""
-    from fairseq.distributed.utils import get_global_group
-
-    get_global_group._global_group = group
+    of_group(group)
     task, model, criterion = built(flags)
     batch = batch_of(task, "train", range(4))
     del batch["num_rows"]
@@ -269,7 +280,7 @@ def of_another_task(group, flags):
 
 
 def test_the_batches_of_another_task_are_refused(workers, still):
-    answers = workers(of_another_task, [(still(),), (still(),)])
+    answers = workers(of_another_task, [(still,), (still,)])
     assert all("several workers need --task few_shot_glue" in answer for answer in answers)
 
 
@@ -286,10 +297,8 @@ class Kept:
 
 def losses_under_dropout(group, flags, seed):
     """Losses of two micro-batches of one update, the same on all workers but for dropout."""
-    from fairseq.distributed.utils import get_global_group
-
-    get_global_group._global_group = group
-    task, model, criterion = build(list(flags))
+    of_group(group)
+    task, model, criterion = built(flags)
     optimizer, losses = Kept(), []
     torch.manual_seed(seed)  # as fairseq does before every update
     for _ in range(2):
@@ -320,11 +329,17 @@ def test_one_process_keeps_fairseqs_random_numbers():
 # Whole runs
 
 
-def train_here(rank: int, log: Path, flags: list[str], fault=None) -> None:
-    """Be one process of fairseq-train, which prints into a file."""
-    output = os.open(log, os.O_WRONLY | os.O_CREAT)
+def write_here(log: Path) -> None:
+    """Let this process and its logger print into a file."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
+
+
+def train_here(rank: int, log: Path, flags: list[str], variables: dict, fault=None) -> None:
+    """Be one process of fairseq-train, maybe with a fault."""
+    write_here(log)
+    os.environ.update(variables)
     sys.argv = ["fairseq-train", *flags]
     if fault is not None:
         fault(rank)
@@ -333,21 +348,24 @@ def train_here(rank: int, log: Path, flags: list[str], fault=None) -> None:
     cli_main()
 
 
-class Run:
-    """fairseq-train in some processes."""
+def by_flags(folder: Path, flags: list[str], size: int) -> list[tuple[list[str], dict]]:
+    """Flags and environment of each process."""
+    (folder / "meeting").unlink(missing_ok=True)
+    if size == 1:
+        return [(flags, {})]
+    apart = [*GLOO, "--distributed-no-spawn", "--distributed-world-size", str(size)]
+    apart += ["--distributed-init-method", f"file://{folder}/meeting", "--distributed-rank"]
+    return [([*flags, *apart, str(rank)], {}) for rank in range(size)]
 
-    def __init__(self, folder: Path, flags: list[str], size: int, fault=None):
-        folder.mkdir(exist_ok=True)
-        (folder / "meeting").unlink(missing_ok=True)
-        self.logs = [folder / f"log{rank}" for rank in range(size)]
-        apart = [*GLOO, "--distributed-no-spawn", "--distributed-world-size", str(size)]
-        apart += ["--distributed-init-method", f"file://{folder}/meeting", "--distributed-rank"]
+
+class Run:
+    """A program in processes with these arguments and variables."""
+
+    def __init__(self, folder: Path, processes: list, fault=None, program=train_here):
+        self.logs = [folder / f"log{rank}" for rank in range(len(processes))]
         self.processes = [
-            FORK.Process(
-                target=train_here,
-                args=(rank, log, [*flags, *([*apart, str(rank)] if size > 1 else [])], fault),
-            )
-            for rank, log in enumerate(self.logs)
+            FORK.Process(target=program, args=(rank, self.logs[rank], flags, variables, fault))
+            for rank, (flags, variables) in enumerate(processes)
         ]
         for process in self.processes:
             process.start()
@@ -368,16 +386,16 @@ class Run:
         return [log.read_text() for log in self.logs]
 
 
-def finished(folder: Path, flags: list[str], size: int) -> str:
+def finished(folder: Path, processes: list[tuple[list[str], dict]], program=train_here) -> str:
     """Run to the end; what rank 0 printed."""
-    started = Run(folder, flags, size)
+    started = Run(folder, processes, program=program)
     codes = started.end()
     assert set(codes) == {0}, "\n".join(text[-3000:] for text in started.texts())
     return started.texts()[0]
 
 
-def weights(save_dir: Path) -> dict:
-    return torch.load(save_dir / "checkpoint_last.pt", weights_only=True)["model"]
+def weights(save_dir: Path, name: str = "checkpoint_last.pt") -> dict:
+    return torch.load(save_dir / name, weights_only=True)["model"]
 
 
 TIMES = {"wps", "ups", "wall", "train_wall"}
@@ -403,34 +421,48 @@ def alike(size: int, *more) -> list:
     ]  # fmt: skip
 
 
+def of_size(size: int, recipe, folder: Path, *more) -> tuple[str, dict]:
+    """Log and weights of a run in so many processes."""
+    flags = recipe.flags(folder / f"run{size}", *alike(size, *more))
+    return finished(folder, by_flags(folder, flags, size)), weights(folder / f"run{size}")
+
+
 @pytest.fixture(scope="module")
 def one(recipe, tmp_path_factory) -> tuple[str, dict]:
     """Log and weights of one process."""
-    folder = tmp_path_factory.mktemp("one")
-    log = finished(folder, recipe.flags(folder / "run", *alike(1)), 1)
-    return log, weights(folder / "run")
+    return of_size(1, recipe, tmp_path_factory.mktemp("one"))
+
+
+def assert_the_same(ours: tuple[str, dict], expected: tuple[str, dict]) -> None:
+    entries, theirs = logged(ours[0]), logged(expected[0])
+    assert [entry[:2] for entry in entries] == [entry[:2] for entry in theirs]
+    assert {"valid", "train", "train_inner"} == {entry[0] for entry in entries}
+    values = [entry[2] for entry in theirs]
+    assert [entry[2] for entry in entries] == pytest.approx(values, rel=1e-3, abs=2e-4)
+    for name, tensor in ours[1].items():
+        torch.testing.assert_close(tensor, expected[1][name], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_several_processes_log_and_learn_what_one_does(one, recipe, tmp_path, size):
-    """With 3 and 4 processes one of them gets no examples for every second update."""
-    log = finished(tmp_path, recipe.flags(tmp_path / "run", *alike(size)), size)
-    assert f"training on {size} devices" in log
-    ours, expected = logged(log), logged(one[0])
-    assert [entry[:2] for entry in ours] == [entry[:2] for entry in expected]
-    values = [[entry[2] for entry in entries] for entries in (ours, expected)]
-    assert values[0] == pytest.approx(values[1], rel=1e-3, abs=2e-4)
-    assert {"valid", "train", "train_inner"} == {entry[0] for entry in ours}
-    for name, tensor in weights(tmp_path / "run").items():
-        torch.testing.assert_close(tensor, one[1][name], rtol=1e-5, atol=1e-5)
+    """With 3 processes one of them gets no examples for every second update."""
+    ours = of_size(size, recipe, tmp_path)
+    assert f"training on {size} devices" in ours[0]
+    assert_the_same(ours, one)
+
+
+def test_gradients_add_up_over_batches_where_a_worker_runs_out(recipe, tmp_path):
+    """The third process has 4 examples for the first batch of each update, and then none."""
+    more = ("--update-freq", 2, "--max-update", 4, "--scl-reduction", "sum")
+    assert_the_same(*(of_size(size, recipe, tmp_path, *more) for size in (3, 1)))
 
 
 def test_two_processes_resume_where_they_stopped(recipe, tmp_path):
     """With dropout; update 4 is in the middle of the second epoch of 3."""
     flags = {name: recipe.flags(tmp_path / name, "--batch-size", 4) for name in ("whole", "parts")}
-    finished(tmp_path, [*flags["whole"], "--max-update", "6"], 2)
-    finished(tmp_path, [*flags["parts"], "--max-update", "4"], 2)
-    log = finished(tmp_path, [*flags["parts"], "--max-update", "6"], 2)
+    finished(tmp_path, by_flags(tmp_path, [*flags["whole"], "--max-update", "6"], 2))
+    finished(tmp_path, by_flags(tmp_path, [*flags["parts"], "--max-update", "4"], 2))
+    log = finished(tmp_path, by_flags(tmp_path, [*flags["parts"], "--max-update", "6"], 2))
     assert "@ 4 updates" in log
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(parts[name], whole[name]) for name in whole)
@@ -443,10 +475,8 @@ def test_two_processes_correlate_as_one_does(recipe, encoder, tmp_path):
     data = prepare(tmp_path / "data", encoder, *files, "--regression")
     still = ["--lr", "0", "--max-update", "1", "--scl-weight", "0", "--regression-target"]
     still += ["--best-checkpoint-metric", "spearman", "--batch-size-valid", "20"]
-    logs = [
-        finished(tmp_path / "runs", [str(data), *recipe.flags(tmp_path / str(n), *still)[1:]], n)
-        for n in (1, 2)
-    ]
+    flags = [[str(data), *recipe.flags(tmp_path / str(n), *still)[1:]] for n in (1, 2)]
+    logs = [finished(tmp_path, by_flags(tmp_path, flags[n - 1], n)) for n in (1, 2)]
     a, b = map(last_validation, logs)
     assert a["spearman"] == b["spearman"] != 0
     assert a["pearson"] == pytest.approx(b["pearson"], abs=1e-3)
@@ -455,15 +485,16 @@ def test_two_processes_correlate_as_one_does(recipe, encoder, tmp_path):
 # Launchers
 
 
-def test_torchrun_starts_two_processes_on_cpus(recipe, tmp_path):
+def test_torchrun_starts_two_processes_on_cpus_in_bf16(recipe, tmp_path):
     result = run(
         "torchrun", "--nproc-per-node", 2, "--master-port", free_port(),
         Path(sys.executable).parent / "fairseq-train",
-        *recipe.flags(tmp_path, "--max-update", 2), *GLOO,
+        *recipe.flags(tmp_path, "--max-update", 2, "--bf16"), *GLOO,
     )  # fmt: skip
     log = result.stdout + result.stderr
     assert result.returncode == 0, log[-3000:]
     assert log.count("training on 2 devices") == 1  # rank 0 alone logs
+    assert in_bf16(tmp_path)
 
 
 def free_port() -> int:
@@ -477,27 +508,12 @@ def test_slurm_starts_two_processes_on_cpus(recipe, tmp_path):
     scontrol = tmp_path / "scontrol"
     scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostnames node[1-2]" ] && echo localhost\n')
     scontrol.chmod(0o755)
-    command = [
-        Path(sys.executable).parent / "fairseq-train",
-        *recipe.flags(tmp_path / "run", "--max-update", 2), *GLOO,
-        "--distributed-world-size", "2", "--distributed-port", str(free_port()),
-    ]  # fmt: skip
+    flags = recipe.flags(tmp_path / "run", "--max-update", 2, *GLOO)
+    flags += ["--distributed-world-size", "2", "--distributed-port", str(free_port())]
     slurm = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NTASKS": "2", "SLURM_NNODES": "2"}
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    tasks = [
-        subprocess.Popen(
-            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=os.environ | slurm | {"PATH": path, "SLURM_PROCID": task, "SLURM_LOCALID": "0"},
-        )
-        for task in "01"
-    ]  # fmt: skip
-    try:
-        logs = [task.communicate(timeout=LIMIT)[0] for task in tasks]
-    finally:
-        for task in tasks:
-            task.kill()
-    assert [task.returncode for task in tasks] == [0, 0], logs[0][-3000:]
-    assert "training on 2 devices" in logs[0]
+    slurm |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_LOCALID": "0"}
+    log = finished(tmp_path, [(flags, slurm | {"SLURM_PROCID": task}) for task in "01"])
+    assert "training on 2 devices" in log
     assert weights(tmp_path / "run")
 
 
@@ -554,7 +570,8 @@ def killed_rank_1(rank: int) -> None:
 
 def ended(recipe, folder: Path, fault) -> tuple[list[int], list[str]]:
     """Exit codes and last words of two processes with a fault."""
-    started = Run(folder, recipe.flags(folder / "run", "--batch-size", 4), 2, fault)
+    flags = recipe.flags(folder / "run", "--batch-size", 4)
+    started = Run(folder, by_flags(folder, flags, 2), fault)
     return started.end(), started.texts()
 
 
@@ -588,13 +605,58 @@ def test_one_process_out_of_memory_is_left_to_fairseq():
 # Precision on CPUs
 
 
-@pytest.mark.parametrize("flag", ["--bf16", "--memory-efficient-bf16"])
-def test_bf16_trains_without_a_tpu(recipe, tmp_path, flag):
-    result = run("fairseq-train", *recipe.flags(tmp_path, "--max-update", 2, flag))
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert np.isfinite(last_validation(result.stdout + result.stderr)["loss"])
-    for tensor in weights(tmp_path).values():  # saved in float32
-        assert torch.equal(tensor, tensor.bfloat16().float())
+def in_bf16(save_dir: Path) -> bool:
+    """Whether the weights, saved in float32, were bfloat16 in training."""
+    saved = weights(save_dir, "checkpoint_best.pt")
+    return all(torch.equal(tensor, tensor.bfloat16().float()) for tensor in saved.values())
+
+
+def test_two_processes_train_in_memory_efficient_bf16(recipe, tmp_path):
+    flags = recipe.flags(tmp_path / "run", "--max-update", 2, "--memory-efficient-bf16")
+    finished(tmp_path, by_flags(tmp_path, flags, 2))
+    assert in_bf16(tmp_path / "run")
+
+
+def hydra_here(rank: int, log: Path, overrides: list[str], variables: dict, fault=None) -> None:
+    """Be one process of fairseq-hydra-train."""
+    write_here(log)
+    os.environ.update(variables)
+    sys.argv = ["fairseq-hydra-train", *overrides]
+    from fairseq_cli.hydra_train import cli_main
+
+    cli_main()
+
+
+@pytest.fixture
+def overrides(recipe, tmp_path) -> list[str]:
+    """The configuration of the repository with the tiny encoder, as arguments of Hydra."""
+    return [
+        "--config-dir", str(ROOT / "configs"), "--config-name", "finetune",
+        f"hydra.run.dir={tmp_path}/run", "data=sample", f"data_dir={recipe.data.parent}",
+        f"checkpoint.finetune_from_model={recipe.encoder / 'model.pt'}",
+        f"common.user_dir={ROOT / 'fairseq_scl'}", "common.cpu=true",
+        "model._name=sentence_roberta", "+model.encoder_layers=2", "+model.encoder_embed_dim=32",
+        "+model.encoder_ffn_embed_dim=64", "+model.encoder_attention_heads=2",
+        "task.max_positions=64", "+task.separator_token=2", "optimization.max_update=2",
+        "lr_scheduler.warmup_updates=1", "dataset.validate_interval_updates=2",
+    ]  # fmt: skip
+
+
+def test_hydra_trains_two_processes_in_bf16(overrides, tmp_path):
+    section = "distributed_training.distributed"
+    apart = [
+        *overrides, "common.bf16=true", f"{section}_world_size=2", f"{section}_backend=gloo",
+        f"{section}_no_spawn=true", f"{section}_init_method='file://{tmp_path}/meeting'",
+        "distributed_training.ddp_backend=legacy_ddp",
+    ]  # fmt: skip
+    finished(tmp_path, [([*apart, f"{section}_rank={rank}"], {}) for rank in "01"], hydra_here)
+    assert in_bf16(tmp_path / "run")
+
+
+def test_hydra_refuses_fp16_on_a_cpu(overrides, tmp_path):
+    started = Run(tmp_path, [([*overrides, "common.fp16=true"], {})], program=hydra_here)
+    assert started.end() == [1]
+    assert started.texts()[0].strip().endswith("on a CPU train in float32 or with --bf16")
 
 
 @pytest.mark.parametrize("flag", ["--fp16", "--memory-efficient-fp16", "--amp"])

@@ -12,7 +12,7 @@ from pytorch_metric_learning.losses import SupConLoss
 from torch import tensor
 
 import fairseq_scl.loss
-from fairseq_scl.loss import MIN_NORM, supervised_contrastive_loss, unit_vectors
+from fairseq_scl.loss import MIN_NORM, Candidates, supervised_contrastive_loss, unit_vectors
 
 HALF_TYPES = (torch.float16, torch.bfloat16)
 seeds = st.integers(0, 2**32 - 1)
@@ -67,6 +67,39 @@ def test_equals_the_formula(size, num_classes, temperature, reduction, seed):
     )
     torch.testing.assert_close(value, expected_value, rtol=0, atol=1e-10)
     torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 24),
+    st.integers(1, 6),
+    st.integers(0, 24),
+    st.integers(0, 24),
+    temperatures,
+    seeds,
+)
+def test_anchors_of_a_part_among_all_candidates_add_up_to_the_formula(
+    size, num_classes, a, b, temperature, seed
+):
+    features, labels = random_batch(size, num_classes, seed)
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    place = order.argsort()  # the candidates in another order than the anchors
+
+    def by_parts(features):
+        parts = zip(
+            *(x.tensor_split(sorted((a, b))) for x in (features, labels, place)), strict=True
+        )
+        return sum(
+            supervised_contrastive_loss(
+                anchors, theirs, temperature, "sum", Candidates(features[order], labels[order], own)
+            )
+            for anchors, theirs, own in parts
+        )
+
+    value, gradient = value_and_gradient(by_parts, features)
+    expected = value_and_gradient(formula, features, labels.tolist(), temperature, "sum")
+    torch.testing.assert_close(value, expected[0], rtol=0, atol=1e-10)
+    torch.testing.assert_close(gradient, expected[1], rtol=0, atol=1e-10)
 
 
 def test_defaults_are_the_mean_at_temperature_0_3():
