@@ -112,7 +112,7 @@ def sharded(draw, rows: int, most: int = 4):
 def contrast(group, features, labels, temperature):
     """A worker's loss of its examples, its gradient and its pair statistics."""
     features.requires_grad_()
-    candidates = gather(features, labels, group)
+    candidates, _ = gather(features, labels, labels, group)
     loss = supervised_contrastive_loss(features, labels, temperature, "sum", candidates)
     loss.backward()
     with torch.no_grad():
@@ -208,6 +208,7 @@ NO_DROPOUT = ("--dropout", 0, "--attention-dropout", 0)
 VARIANTS = {
     "as is": {},
     "sum": {"scl_reduction": "sum"},
+    "in chunks": {"scl_chunk_size": 2},
     "views at the head": {"scl_views": 2, "scl_features": "head"},
     "sum of views": {"scl_views": 2, "scl_reduction": "sum"},
     "SCL alone": {"scl_weight": 1.0},
@@ -455,6 +456,17 @@ def test_gradients_add_up_over_batches_where_a_worker_runs_out(recipe, tmp_path)
     """The third process has 4 examples for the first batch of each update, and then none."""
     more = ("--update-freq", 2, "--max-update", 4, "--scl-reduction", "sum")
     assert_the_same(*(of_size(size, recipe, tmp_path, *more) for size in (3, 1)))
+
+
+def test_two_processes_share_one_queue(recipe, tmp_path):
+    """Of 18: what is kept is not whole batches."""
+    runs = [of_size(size, recipe, tmp_path, "--scl-queue", 18) for size in (2, 1)]
+    assert_the_same(*runs)
+    assert runs[0][1]["scl_queue.ids"].tolist() == runs[1][1]["scl_queue.ids"].tolist()
+
+
+def test_two_processes_encode_in_chunks_as_one_does_in_one_piece(one, recipe, tmp_path):
+    assert_the_same(of_size(2, recipe, tmp_path, "--scl-chunk-size", 4), one)
 
 
 def test_two_processes_resume_where_they_stopped(recipe, tmp_path):

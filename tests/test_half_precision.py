@@ -25,7 +25,7 @@ def losses(recipe, folder, updates: int, shape: dict, *flags) -> tuple[list[floa
         command.remove("--cpu")
     start = command.index("--finetune-from-model")
     del command[start : start + 2]
-    log = run("fairseq-train", *command, timeout=550).stderr
+    log = run("fairseq-train", *command, timeout=550).stdout
     lines = re.findall(r"INFO \| train_inner \| (.*)", log)
     assert len(lines) == updates, log[-2000:]
     numbers = [dict(re.findall(r"(\w+)=([-+.e\dna]+)", line)) for line in lines]
@@ -40,9 +40,7 @@ def assert_close(ours: list[float], expected: list[float]) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("flag", ["--fp16", "--bf16"])
-def test_the_shape_of_roberta_large_learns_in_half_precision_as_in_float32(
-    recipe, tmp_path, flag
-):
+def test_the_shape_of_roberta_large_learns_in_half_precision_as_in_float32(recipe, tmp_path, flag):
     def learn(folder, *flags):
         recipe_flags = ("--lr", 1e-5, "--total-num-update", 200, "--optimizer", "fused_adam")
         return losses(recipe, tmp_path / folder, 200, LARGE, *recipe_flags, *flags)
