@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Updates per second on SST-2 with MiniLM: this plugin, stock fairseq, Hugging Face's Trainer.
+#
+#   bash scripts/benchmark.sh [OPTION ...]
+#
+#   --updates U           of each run                              (default: 100)
+#   --rounds R            of all contenders, one after another     (default: 3)
+set -euo pipefail
+
+tasks=SST-2 allowed=SST-2 own="updates rounds"
+updates=100 rounds=3
+. "$(dirname "$0")/study.sh"
+parse "$@"
+whole_number --updates "$updates"
+whole_number --rounds "$rounds"
+[ -z "$encoder" ] || fail "--encoder: the peers are compared on MiniLM"
+set_up
+peers=$PWD/.venv-peers
+if [ ! -e "$peers/installed" ]; then
+  do_it python -m venv "$peers"
+  do_it "$peers/bin/python" -m pip install --quiet --constraint scripts/constraints-peers.txt \
+    torch transformers accelerate
+  do_it touch "$peers/installed"
+fi
+minilm=$(python -c 'from fairseq_scl.import_model import minilm_folder; print(minilm_folder())')
+do_it python scripts/benchmark.py "$data_dir/SST-2" --encoder "$imported" --model "$minilm" \
+  --rows "$glue_dir/SST-2/train.tsv" --peers "$peers" --updates "$updates" --rounds "$rounds"
