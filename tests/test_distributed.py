@@ -18,9 +18,11 @@ import pytest
 import torch
 import torch.distributed as dist
 from conftest import ROOT, batch_of, build, last_validation, prepare, run
+from fairseq.distributed import ModuleProxyWrapper
 from fairseq.distributed import utils as distributed_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.parallel import DistributedDataParallel
 
 from fairseq_scl import metrics, precision
 from fairseq_scl.criterions.sentence_prediction_scl import SentencePredictionSclCriterion
@@ -237,6 +239,33 @@ def test_gradients_and_metrics_of_any_shards_are_those_of_one_process(
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-6, atol=scale)
     assert logged == pytest.approx(one, rel=1e-6)
     assert len(one) == 10
+
+
+def step_of_ddp(group, flags, *steps):
+    """As fairseq's default on GPUs: gradients of the last of some steps, averaged over workers."""
+    of_group(group)
+    task, model, criterion = built(flags)
+    wrapped = ModuleProxyWrapper(
+        DistributedDataParallel(model, process_group=group, find_unused_parameters=True)
+    )
+    for rows in steps:
+        model.zero_grad()
+        loss, sample_size, _ = criterion(wrapped, batch_of(task, "train", rows))
+        loss.backward()
+    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}, sample_size
+
+
+def test_torchs_own_ddp_averages_to_the_gradients_of_one_process(workers, still):
+    shards = [(still, range(4), range(7)), (still, range(0), range(7, 11)), (still, (11,), ())]
+    answers = workers(step_of_ddp, shards)
+    expected, _ = normalised(workers(step, [(still, range(11))]))
+    total = sum(sample_size for _, sample_size in answers)
+    for gradients, _ in answers:
+        assert gradients.keys() == expected.keys()
+        for name, gradient in expected.items():
+            scale = 1e-6 * float(gradient.abs().max()) + 1e-12
+            ours = gradients[name] * len(answers) / total
+            torch.testing.assert_close(ours, gradient, rtol=1e-6, atol=scale)
 
 
 def test_what_a_worker_without_examples_computes_reaches_nobody(workers, still):

@@ -42,6 +42,19 @@ def epoch(task, number: int, seed: int = 1) -> list[list[int]]:
     return [batch["id"].tolist() for batch in iterator.next_epoch_itr(shuffle=True)]
 
 
+@pytest.mark.parametrize("multiple", [1, 3, 8])
+@pytest.mark.parametrize("limits", [{"max_sentences": 16}, {"max_tokens": 200}])
+def test_no_row_is_lost_by_a_multiple(flags, multiple, limits):
+    """fairseq's batches leave out the last rows."""
+    dataset = task_of(flags()).load_dataset("valid")
+    order = dataset.ordered_indices()
+    batches = dataset.batch_by_size(order, required_batch_size_multiple=multiple, **limits)
+    assert np.concatenate(batches).tolist() == order.tolist()
+    widest = [len(batch) * dataset.num_tokens_vec(batch).max() for batch in batches]
+    assert max(widest) <= limits.get("max_tokens", np.inf)
+    assert max(map(len, batches)) <= limits.get("max_sentences", np.inf)
+
+
 def test_a_draw_is_deterministic_and_changes_with_its_seed(flags):
     one, again, other = (
         rows_of(task_of(flags("--shots-seed", seed)).load_dataset("train")) for seed in (1, 1, 2)

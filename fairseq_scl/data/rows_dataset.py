@@ -67,9 +67,14 @@ class RowsDataset(FairseqDataset):
             return self.order()
         return np.argsort(self.sizes, kind="stable")
 
-    def batch_by_size(self, *args, **kwargs):
-        """As in fairseq, with empty batches at the end until each worker has equally many."""
-        batches = list(super().batch_by_size(*args, **kwargs))
+    def batch_by_size(self, indices, *args, **kwargs):
+        """As in fairseq, but for the last rows, which it drops unless they fill a multiple.
+
+        Empty batches follow until each worker has equally many.
+        """
+        batches = list(super().batch_by_size(indices, *args, **kwargs))
+        rest = indices[sum(map(len, batches)) :]
+        batches += [rest] if len(rest) else []
         return batches + [[]] * (-len(batches) % get_data_parallel_world_size())
 
     def collater(self, samples):
