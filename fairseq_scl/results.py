@@ -21,7 +21,7 @@ TASK_OPTIONS = {
     "noise_replace": False,
 }
 CRITERION_OPTIONS = {"scl_views": 1}
-SCL_OPTIONS = {"scl_features": "encoder", "scl_reduction": "mean"}  # of no effect on CE
+SCL_OPTIONS = {"scl_features": "encoder", "scl_reduction": "mean", "scl_queue": 0}  # not for CE
 
 
 @dataclass(frozen=True)
