@@ -48,7 +48,7 @@ def test_every_combination_is_complete(encoder):
         assert cfg["task"]["data"] == f"/data/{data}"
         updates = cfg["optimization"]["max_update"]
         assert cfg["lr_scheduler"]["total_num_update"] == updates
-        assert abs(cfg["lr_scheduler"]["warmup_updates"] - 0.06 * updates) <= 0.5
+        assert abs(cfg["lr_scheduler"]["warmup_updates"] - 0.06 * updates) < 1  # rounded
         assert updates / cfg["dataset"]["validate_interval_updates"] > 1
         sections = ("common", "task", "criterion", "dataset", "optimization", "checkpoint", "model")
         missing = [(s, k) for s in sections for k, v in cfg[s].items() if v == "???"]
