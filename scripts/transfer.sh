@@ -18,8 +18,9 @@ losses=("criterion.scl_weight=0" "criterion.scl_weight=$scl_weight")
 status=0
 for loss in "${losses[@]}"; do
   start=
-  study transfer-source data=SST-2 protocol=full "$loss" task.shots_seed=1 keep_checkpoint=true || status=$?
-  start=$output/transfer-source/SST-2/full/$loss,task.shots_seed=1/checkpoint_best.pt
+  study transfer-source data=SST-2 protocol=full "$loss" criterion.scl_temperature="$scl_temperature" \
+    task.shots_seed=1 keep_checkpoint=true hydra.sweep.subdir="'$loss'" || status=$?
+  start=$output/transfer-source/$loss/checkpoint_best.pt
   study transfer data="$(list $tasks)" protocol=transfer "$loss" \
     criterion.scl_temperature="$scl_temperature" "$(every_draw)" || status=$?
 done

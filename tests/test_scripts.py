@@ -35,7 +35,10 @@ def test_a_dry_run_prints_commands_that_hydra_understands(name, tmp_path):
 
 
 def test_each_loss_of_a_transfer_starts_from_its_own_model(tmp_path):
-    result = script("transfer", "--dry-run", "--output", tmp_path, "--scl-weight", "0.5")
+    result = script(
+        "transfer", "--dry-run", "--output", tmp_path, "--scl-weight", "0.5",
+        "--", "optimization.max_update=9",
+    )  # fmt: skip
     studies = [shlex.split(line) for line in result.stdout.splitlines() if "transfer" in line]
     starts = [
         (argument, command)
@@ -47,6 +50,7 @@ def test_each_loss_of_a_transfer_starts_from_its_own_model(tmp_path):
     for start, command in starts:
         [loss] = [argument for argument in command if argument.startswith("criterion.scl_weight")]
         assert loss in start
+        assert any(f"hydra.sweep.subdir='{loss}'" in command for command in studies)
 
 
 def test_slurm_is_hydras_launcher(tmp_path):
