@@ -6,7 +6,7 @@ After Wang et al., *Cross-Batch Memory for Embedding Learning*, CVPR 2020.
 import torch
 from torch import Tensor
 
-from fairseq_scl.loss import Candidates
+from fairseq_scl.loss import Candidates, widen
 
 
 class EmbeddingQueue:
@@ -48,7 +48,7 @@ class EmbeddingQueue:
         """Keep these embeddings, but for any with a NaN or an infinity, and drop the oldest."""
         finite = candidates.features.isfinite().all(1)
         new = {
-            "features": candidates.features.detach()[finite],
+            "features": widen(candidates.features.detach())[finite],
             "labels": candidates.labels[finite],
             "ids": ids[finite],
         }

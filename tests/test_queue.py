@@ -119,6 +119,15 @@ def test_fine_tuning_from_such_a_model_starts_with_an_empty_queue(recipe, tmp_pa
     assert not [name for name in state["model"] if name.startswith("scl_queue")]
 
 
-def test_a_negative_queue_is_told(recipe, tmp_path):
+def test_half_precision_is_kept_in_float32():
+    queue = EmbeddingQueue(2, {})
+    pool, which = candidates_of([1, 2])
+    queue.push(pool._replace(features=pool.features.half()), which)
+    assert queue.memory["features"].dtype == torch.float32
+
+
+def test_a_wrong_queue_is_told(recipe, tmp_path):
+    with pytest.raises(UserError, match="--scl-queue is common to all workers"):
+        build(recipe.flags(tmp_path, "--scl-queue", 4, "--scl-no-gather"))
     with pytest.raises(UserError, match="--scl-queue -1 must be at least 0"):
         build(recipe.flags(tmp_path, "--scl-queue", -1))

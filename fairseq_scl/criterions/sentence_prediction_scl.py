@@ -123,6 +123,8 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
         if cfg.scl_queue and cfg.scl_weight > 0:
             if not hasattr(task, "queue_memory"):
                 raise UserError("--scl-queue needs --task few_shot_glue, which saves it")
+            if cfg.scl_no_gather:
+                raise UserError("--scl-queue is common to all workers, --scl-no-gather is not")
             self.queue = EmbeddingQueue(cfg.scl_queue, task.queue_memory)
         self.keep_pred_and_targ = False  # lists do not sum over processes
 
