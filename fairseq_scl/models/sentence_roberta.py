@@ -56,7 +56,8 @@ class SentenceRobertaModel(RobertaModel):
     def build_model(cls, args, task):
         """Build the model for `task`'s dictionary."""
         with open_dict(args) if OmegaConf.is_config(args) else nullcontext():
-            args.max_positions = safe_getattr(args, "max_positions", task.max_positions())
+            if safe_getattr(args, "max_positions") is None:
+                args.max_positions = task.max_positions()
             sentence_roberta(args)
             model = cls(args, PackedRobertaEncoder(args, task.source_dictionary))
         for module in model.encoder.modules():
