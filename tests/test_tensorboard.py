@@ -66,7 +66,7 @@ def test_a_session_holds_the_hyperparameters(run):
     assert read == {
         "data": "sample", "encoder": "sentence_roberta", "protocol": "given", "N": 20,
         "noise": "none", "batch size": 8, "learning rate": 1e-3, "updates": 8, "lambda": 0.9,
-        "tau": pytest.approx(0.3), "draw": 1, "seed": 1, "metric": "accuracy",
+        "tau": pytest.approx(0.3), "draw": 1, "seed": 1, "metric": "accuracy", "options": "none",
     }  # fmt: skip
     assert "_hparams_/session_end_info" in written
 
