@@ -29,13 +29,14 @@ parse() {
   dry_run= overrides=()
   local name
   while [ $# -gt 0 ]; do
+    [ "$1" = -- ] && { shift; overrides=("$@"); return; }
+    [[ $1 == --?* || $1 == -h ]] || fail "unknown option '$1' (see --help)"
     name=${1#--}
     case " help dry-run tasks draws encoder glue-dir scl-weight scl-temperature jobs slurm output $own " in
       *" $name "*) ;;
       *)
         [ "$1" = -h ] && name=help
-        [ "$1" = -- ] && { shift; overrides=("$@"); return; }
-        [ $name = help ] || fail "unknown option $1 (see --help)" ;;
+        [ "$name" = help ] || fail "unknown option $1 (see --help)" ;;
     esac
     case $name in
       help) usage; exit 0 ;;

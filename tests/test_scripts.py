@@ -53,6 +53,15 @@ def test_each_loss_of_a_transfer_starts_from_its_own_model(tmp_path):
         assert any(f"hydra.sweep.subdir='{loss}'" in command for command in studies)
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_overrides_end_the_command(tmp_path, name):
+    result = script(name, "--dry-run", "--output", tmp_path, "--", "a.b=1", "c='d e'")
+    studies = [shlex.split(line) for line in result.stdout.splitlines() if "--multirun" in line]
+    assert studies
+    assert all(command[-2:] == ["a.b=1", "c='d e'"] for command in studies)
+    assert not result.stderr
+
+
 def test_slurm_is_hydras_launcher(tmp_path):
     result = script("few_shot", "--dry-run", "--slurm", "gpu", "--output", tmp_path)
     assert "hydra/launcher=submitit_slurm hydra.launcher.partition=gpu" in result.stdout
