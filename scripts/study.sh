@@ -30,7 +30,7 @@ parse() {
   local name
   while [ $# -gt 0 ]; do
     [ "$1" = -- ] && { shift; overrides=("$@"); return; }
-    [[ $1 == --?* || $1 == -h ]] || fail "unknown option '$1' (see --help)"
+    [[ $1 == --?* || $1 == -h ]] || fail "unknown option $1 (see --help)"
     name=${1#--}
     case " help dry-run tasks draws encoder glue-dir scl-weight scl-temperature jobs slurm output $own " in
       *" $name "*) ;;
