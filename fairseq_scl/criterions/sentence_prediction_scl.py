@@ -67,7 +67,7 @@ class SentencePredictionSclConfig(SentencePredictionConfig):
         default=None,
         metadata={
             "help": "encode C sentences of a training batch at a time, and again in the backward "
-            "pass: the memory of C sentences, a third more time, the same gradients"
+            "pass: less memory, more time, the same gradients"
         },
     )
     scl_queue: int = field(
