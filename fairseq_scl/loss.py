@@ -21,6 +21,11 @@ class Candidates(NamedTuple):
     labels: Tensor
     own: Tensor
 
+    @classmethod
+    def of_batch(cls, features: Tensor, labels: Tensor) -> "Candidates":
+        """The batch itself: each anchor is compared with all others."""
+        return cls(features, labels, torch.arange(len(labels), device=labels.device))
+
 
 def widen(features: Tensor) -> Tensor:
     """The features in float32; float64 stays."""
@@ -55,12 +60,11 @@ def compare(
         Cosines in float32 or better, which pairs share a label, and which are an anchor with
         itself, each `(batch, candidates)`.
     """
-    z = unit_vectors(features)
     if candidates is None:
-        candidates = Candidates(features, labels, torch.arange(len(z), device=z.device))
-        similarity = z @ z.T
-    else:
-        similarity = z @ unit_vectors(candidates.features).T
+        candidates = Candidates.of_batch(features, labels)
+    z = unit_vectors(features)
+    others = z if candidates.features is features else unit_vectors(candidates.features)
+    similarity = z @ others.T
     places = torch.arange(len(candidates.labels), device=z.device)
     same = labels[:, None] == candidates.labels[None, :]
     return similarity, same, candidates.own[:, None] == places[None, :]

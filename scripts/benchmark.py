@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 WARM_UP = 10  # updates that do not count
+STOCK = "fairseq, sentence_prediction"  # what the others are compared with
 FLAGS = """
     --task sentence_prediction --init-token 0 --num-classes 2 --no-epoch-checkpoints --no-save
     --dropout 0.1 --attention-dropout 0.1 --weight-decay 0.1 --adam-betas (0.9,0.98) --adam-eps 1e-6
@@ -51,7 +52,7 @@ def fairseq(args, *flags: str) -> list[str]:
 
 
 def contenders(args) -> dict[str, list[str]]:
-    """The commands by name; the second is what the others are compared with."""
+    """The commands by name."""
     here = Path(__file__).resolve().parents[1]
     plugin = ["--user-dir", str(here / "fairseq_scl"), "--task", "few_shot_glue"]
     plugin += ["--criterion", "sentence_prediction_scl", "--optimizer", "fused_adam"]
@@ -62,7 +63,7 @@ def contenders(args) -> dict[str, list[str]]:
     stock += ["--user-dir", str(here / "fairseq_scl")]  # or torch refuses the checkpoint
     commands = {
         "fairseq-scl, CE+SCL": fairseq(args, *plugin, "--scl-weight", "0.9"),
-        "fairseq, sentence_prediction": fairseq(args, *stock),
+        STOCK: fairseq(args, *stock),
         "fairseq-scl, CE": fairseq(args, *plugin, "--scl-weight", "0"),
     }
     if args.peers:
@@ -96,7 +97,7 @@ def measure(command: list[str], updates: int) -> Timing:
     )
 
 
-def floor(args) -> tuple[float, float]:
+def floor() -> tuple[float, float]:
     """The machine: GFLOP/s of the model's own matrix products, GB/s of an optimizer's pass.
 
     Products are those of a feed-forward layer on the tokens of 16 sentences, 210 of them.
@@ -147,7 +148,7 @@ def main() -> None:
         for name, command in commands.items():
             print(f"round {number + 1} of {args.rounds}: {name}", file=sys.stderr)
             timings[name].append(measure(command, args.updates))
-    stock = [timing.updates_per_second for timing in timings[list(commands)[1]]]
+    stock = [timing.updates_per_second for timing in timings[STOCK]]
     print("| | updates/s | times stock | first s | after s | MiB |\n|---|---|---|---|---|---|")
     for name, measured in timings.items():
         speeds = [timing.updates_per_second for timing in measured]
@@ -156,7 +157,7 @@ def main() -> None:
         mib = spread([t.mib for t in measured], 0)
         row = (name, spread(speeds, 2), spread(ratios, 2), first, after, mib)
         print(f"| {' | '.join(row)} |")
-    gflops, bandwidth = floor(args)
+    gflops, bandwidth = floor()
     print(f"\nmatrix products {gflops:.0f} GFLOP/s, memory {bandwidth:.1f} GB/s")
     print(json.dumps(timings), file=sys.stderr)
 

@@ -27,17 +27,16 @@ usage() {
 parse() {
   draws=10 encoder= glue_dir=glue scl_weight=0.9 scl_temperature=0.3 jobs= slurm= output=studies
   dry_run= overrides=()
-  local name
+  local name known_options
   while [ $# -gt 0 ]; do
-    [ "$1" = -- ] && { shift; overrides=("$@"); return; }
-    [[ $1 == --?* || $1 == -h ]] || fail "unknown option $1 (see --help)"
-    name=${1#--}
-    case " help dry-run tasks draws encoder glue-dir scl-weight scl-temperature jobs slurm output $own " in
-      *" $name "*) ;;
-      *)
-        [ "$1" = -h ] && name=help
-        [ "$name" = help ] || fail "unknown option $1 (see --help)" ;;
+    case $1 in
+      --) shift; overrides=("$@"); return ;;
+      -h) name=help ;;
+      --?*) name=${1#--} ;;
+      *) name=none ;;
     esac
+    known_options="help dry-run tasks draws encoder glue-dir scl-weight scl-temperature jobs slurm output $own"
+    [[ " $known_options " == *" $name "* ]] || fail "unknown option $1 (see --help)"
     case $name in
       help) usage; exit 0 ;;
       dry-run) dry_run=1; shift ;;

@@ -191,8 +191,7 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
             UserError: for the batches of another task, which do not tell a worker without examples.
         """
         if self.scl_no_gather or get_data_parallel_world_size() == 1:
-            own = torch.arange(len(targets), device=targets.device)
-            return Candidates(features, targets, own), sample["id"]
+            return Candidates.of_batch(features, targets), sample["id"]
         if "num_rows" not in sample:
             raise UserError("several workers need --task few_shot_glue, or --scl-no-gather")
         return gather(features, targets, sample["id"], get_data_parallel_group())
