@@ -14,6 +14,7 @@ COMMANDS = {
     "back-translate": ("back_translate", "paraphrase training sentences by way of a language"),
     "verify": ("manifest", "check that a run used the rows that its manifest says"),
     "evaluate": ("evaluate", "test a run's best checkpoint"),
+    "predict": ("predict", "label sentences with a fine-tuned model"),
     "report": ("report", "a table of evaluated runs"),
     "plot": ("plot", "pictures of evaluated runs: embeddings, curves, N, noise"),
 }

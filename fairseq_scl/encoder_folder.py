@@ -6,7 +6,10 @@ tokenizer files   tokenizer.json, or encoder.json + vocab.bpe, or a sentencepiec
 train_flags.txt   fairseq-train's flags for this encoder (written by import-model)
 """
 
+import shutil
 from pathlib import Path
+
+from fairseq_scl.errors import UserError
 
 MODEL = "model.pt"
 DICTIONARY = "dict.txt"
@@ -28,3 +31,30 @@ def dictionary_symbol(token: str) -> str:
 def sentencepiece_model(folder: Path) -> Path | None:
     """The sentencepiece model in `folder`, if there is one."""
     return next((folder / name for name in SENTENCEPIECE if (folder / name).is_file()), None)
+
+
+def copy_tokenizer(source: Path, output: Path) -> None:
+    """Copy the tokenizer files that `prepare` reads.
+
+    Raises:
+        UserError: if there is none.
+    """
+    spm = sentencepiece_model(source)
+    if (source / TOKENIZER_JSON).is_file():
+        names = [TOKENIZER_JSON]
+    elif (source / "vocab.json").is_file() and (source / "merges.txt").is_file():
+        from tokenizers import ByteLevelBPETokenizer
+
+        tokenizer = ByteLevelBPETokenizer.from_file(
+            str(source / "vocab.json"), str(source / "merges.txt")
+        )
+        tokenizer.save(str(output / TOKENIZER_JSON))
+        names = []
+    elif spm:
+        names = [spm.name]
+    elif all((source / name).is_file() for name in GPT2_BPE):
+        names = list(GPT2_BPE)
+    else:
+        raise UserError(f"{source} has no tokenizer files; --tokenizer DIR says where they lie")
+    for name in names:
+        shutil.copyfile(source / name, output / name)

@@ -21,11 +21,10 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from fairseq_scl import manifest, tensorboard
+from fairseq_scl.classifier import CHECKPOINT
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_file, write_text
 from fairseq_scl.results import EMBEDDINGS, RESULT, Run
-
-CHECKPOINT = "checkpoint_best.pt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -106,7 +106,7 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
             reason = " ".join(str(error).split())
             raise UserError(f"{source}: weights do not fit config.json ({reason})") from None
         save_checkpoint(model, options, folder / encoder_folder.MODEL)
-        copy_tokenizer(tokenizer, folder)
+        encoder_folder.copy_tokenizer(tokenizer, folder)
         write_flags(options, separator=not is_bert, folder=folder)
 
 
@@ -136,7 +136,7 @@ def import_fairseq(source: Path, tokenizer: Path, output: Path) -> None:
     with new_folder(output) as folder:
         for name in (encoder_folder.MODEL, encoder_folder.DICTIONARY):
             shutil.copyfile(source / name, folder / name)
-        copy_tokenizer(tokenizer, folder)
+        encoder_folder.copy_tokenizer(tokenizer, folder)
         flags = source / encoder_folder.TRAIN_FLAGS
         if flags.is_file():
             shutil.copyfile(flags, folder / flags.name)
@@ -187,33 +187,6 @@ def save_checkpoint(model, options: argparse.Namespace, path: Path) -> None:
         "last_optimizer_state": None,
     }
     torch.save(state, path)
-
-
-def copy_tokenizer(source: Path, output: Path) -> None:
-    """Copy the tokenizer files that `prepare` reads.
-
-    Raises:
-        UserError: if there is none.
-    """
-    spm = encoder_folder.sentencepiece_model(source)
-    if (source / encoder_folder.TOKENIZER_JSON).is_file():
-        names = [encoder_folder.TOKENIZER_JSON]
-    elif (source / "vocab.json").is_file() and (source / "merges.txt").is_file():
-        from tokenizers import ByteLevelBPETokenizer
-
-        tokenizer = ByteLevelBPETokenizer.from_file(
-            str(source / "vocab.json"), str(source / "merges.txt")
-        )
-        tokenizer.save(str(output / encoder_folder.TOKENIZER_JSON))
-        names = []
-    elif spm:
-        names = [spm.name]
-    elif all((source / name).is_file() for name in encoder_folder.GPT2_BPE):
-        names = list(encoder_folder.GPT2_BPE)
-    else:
-        raise UserError(f"{source} has no tokenizer files; --tokenizer DIR says where they lie")
-    for name in names:
-        shutil.copyfile(source / name, output / name)
 
 
 def build(options: argparse.Namespace, dictionary: Path):

@@ -5,10 +5,11 @@
         --train a.csv --valid b.csv --test c.csv --sentence text --label class
 
 OUTPUT receives input0/ (and input1/ for sentence pairs), label/, text/ (the sentences themselves,
-a JSON list a row) and prepared.json, which lists the source files with their checksums. Class ids
-follow the sorted labels of the training data. Files end in .tsv (unquoted), .csv or .jsonl.
-Spaces around a field are dropped. GLUE's files are compared with the published numbers. Of Amazon-2
-and Yelp-2, which have no validation set, 5 % of train (stratified, at most 2,000) becomes one.
+a JSON list a row), tokenizer/ and prepared.json, which lists the source files with their checksums.
+Class ids follow the sorted labels of the training data. Files end in .tsv (unquoted), .csv or
+.jsonl. Spaces around a field are dropped. GLUE's files are compared with the published numbers.
+Of Amazon-2 and Yelp-2, which have no validation set, 5 % of train (stratified, at most 2,000)
+becomes one.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fairseq_scl import encoder_folder
+from fairseq_scl import encoder_folder, inference
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_folder, sha256
 from fairseq_scl.hugging_face import SPECIALS
@@ -119,8 +120,9 @@ def run(args: argparse.Namespace) -> None:
         for key in keys:
             (folder / key).mkdir()
             shutil.copyfile(dictionary_path, folder / key / "dict.txt")
-        (folder / "label").mkdir()
-        (folder / "text").mkdir()
+        for name in ("label", "text", inference.TOKENIZER):
+            (folder / name).mkdir()
+        encoder_folder.copy_tokenizer(args.encoder, folder / inference.TOKENIZER)
         told = {}
         for split, (path, rows) in splits.items():
             stems = [folder / key / split for key in keys]

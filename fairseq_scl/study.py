@@ -33,7 +33,10 @@ from fairseq_cli import hydra_train, train
 from hydra._internal.utils import get_args
 from omegaconf import DictConfig, OmegaConf
 
-from fairseq_scl import plugin  # noqa: F401
+from fairseq_scl import (
+    inference,
+    plugin,  # noqa: F401
+)
 from fairseq_scl.errors import UserError
 from fairseq_scl.evaluate import evaluate
 from fairseq_scl.files import locked, write_text
@@ -139,6 +142,7 @@ def tidy_up(folder: Path, keep_checkpoint: bool) -> None:
     if not keep_checkpoint:
         for path in folder.glob("checkpoint*.pt"):
             path.unlink()
+        shutil.rmtree(folder / inference.FOLDER, ignore_errors=True)
 
 
 def reset_peak_memory() -> None:

@@ -79,6 +79,15 @@ GLUE = {
 }
 
 
+#: the files of a submission to GLUE's site, each with the task and the split that it is about
+SUBMISSIONS = {
+    **{task: {task: (task, "test")} for task in GLUE},
+    "MNLI": {"MNLI-m": ("MNLI", "test"), "MNLI-mm": ("MNLI", "test1")},
+    "AX": {"AX": ("AX", "test")},
+}
+AX = GlueTask(Columns(PAIR, "label"), (1104,), classes=3, files={"test": "AX.tsv"})
+
+
 def published_rows(task: str) -> dict[str, int]:
     """How many rows each split of a GLUE task has, malformed ones not counted."""
     return dict(zip(GLUE[task].files, GLUE[task].rows, strict=True))
@@ -122,6 +131,24 @@ def read_task(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]:
             rows = list(_read_tsv(path, published.columns, headless, published.skip_short_rows))
             splits[split] = (path, _not_empty(path, rows))
     return splits
+
+
+def read_glue_test(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]:
+    """Read what a submission is about: for each of its files, the test file and its rows.
+
+    Raises:
+        UserError: if a file is missing or has another number of rows than the published one.
+    """
+    found = {}
+    for name, (of_task, split) in SUBMISSIONS[task].items():
+        published = AX if of_task == "AX" else GLUE[of_task]
+        path = folder / of_task / published.files[split]
+        rows = list(_read_tsv(path, published.columns))
+        expected = dict(zip(published.files, published.rows, strict=True))[split]
+        if len(rows) != expected:
+            raise UserError(f"{path} has {len(rows):,} rows, the published set {expected:,}")
+        found[name] = path, rows
+    return found
 
 
 def read_file(path: Path, columns: Columns) -> list[Row]:

@@ -78,13 +78,15 @@ def measure(args: argparse.Namespace, size: int, chunk_size: int | None):
     del state
     dataset = task.load_dataset("train")
     rows = np.random.default_rng(1).permutation(len(dataset))[:size]
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+    gradients = [torch.zeros_like(parameter) for parameter in model.parameters()]
+    if size:
+        gradients.clear()  # a step makes its own
     reset_peak_memory()
     seconds = []
     if size:
         batch = dataset.collater([dataset[int(row)] for row in rows])
         for _ in range(args.steps):
+            model.zero_grad()
             start = time.perf_counter()
             loss, count, _ = criterion(model, batch)
             (loss / count).backward()

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from torch.nn.functional import log_softmax
 from torch.utils.checkpoint import checkpoint
 
+from fairseq_scl.memory import give_back_memory
 from fairseq_scl.models.packed_encoder import PackedEncoder
 from fairseq_scl.pooling import POOLING, pool
 
@@ -88,12 +89,12 @@ class SentenceRobertaModel(RobertaModel):
         """
         if classification_head_name is None:
             return super().forward(src_tokens, features_only, return_all_hiddens, **kwargs)
-        if chunk_size is None:
+        if chunk_size is None or len(src_tokens) <= chunk_size:
             sentences, extra = self.sentence_vectors(src_tokens, return_all_hiddens, **kwargs)
         else:
             chunks = src_tokens.split(chunk_size)
-            vectors = [checkpoint(self.sentence_vectors, c, use_reentrant=False) for c in chunks]
-            sentences, extra = torch.cat([vector for vector, _ in vectors]), {}
+            vectors = [checkpoint(self.chunk_vectors, c, use_reentrant=False) for c in chunks]
+            sentences, extra = torch.cat(vectors), {}
         # a head takes the first position of (batch, length, dim)
         return self.classification_heads[classification_head_name](sentences.unsqueeze(1)), extra
 
@@ -102,6 +103,11 @@ class SentenceRobertaModel(RobertaModel):
         features, extra = super().forward(src_tokens, True, return_all_hiddens, **kwargs)
         is_token = src_tokens.ne(self.encoder.dictionary.pad())
         return pool(features, is_token, self.args.pooling), extra
+
+    def chunk_vectors(self, src_tokens):
+        """The same of a chunk, with the memory of the one before at hand."""
+        give_back_memory()
+        return self.sentence_vectors(src_tokens)[0]
 
     @classmethod
     def from_pretrained(cls, model_name_or_path, *args, bpe=None, **kwargs):

@@ -17,7 +17,7 @@ from fairseq.tasks import register_task
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 from omegaconf import II
 
-from fairseq_scl import manifest, protocols, sampling
+from fairseq_scl import inference, manifest, protocols, sampling
 from fairseq_scl.data import stored
 from fairseq_scl.data.noise import NoisyTokens, Relabelled
 from fairseq_scl.data.rows_dataset import RowsDataset, balanced
@@ -206,7 +206,7 @@ class FewShotGlueTask(SentencePredictionTask):
             return super().valid_step(sample, model, criterion)
 
     def begin_epoch(self, epoch, model):
-        """Called by the trainer only: put the manifest beside the checkpoints.
+        """Called by the trainer only: put beside the checkpoints what goes with them.
 
         Raises:
             UserError: if the folder already holds the run of other examples.
@@ -219,6 +219,7 @@ class FewShotGlueTask(SentencePredictionTask):
         if path.exists() and manifest.read(path) != made:
             raise UserError(f"{path} is of a run on other examples; choose another --save-dir")
         path.parent.mkdir(parents=True, exist_ok=True)
+        inference.keep(self.data, path.parent)
         write_text(path, json.dumps(made, indent=1) + "\n")
         self.manifest_is_written = True
 

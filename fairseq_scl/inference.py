@@ -1,0 +1,30 @@
+"""What a fine-tuned model needs beside its checkpoint, so that it can be taken elsewhere.
+
+Training copies it from the prepared data to SAVE_DIR/inference:
+
+input0/dict.txt   the encoder's dictionary; input1/dict.txt as well for sentence pairs
+label/dict.txt    the classes; none for regression
+prepared.json     the longest row, among others
+tokenizer/        the encoder's tokenizer files
+"""
+
+import shutil
+from pathlib import Path
+
+from fairseq_scl.files import new_folder
+
+FOLDER = "inference"
+TOKENIZER = "tokenizer"
+FILES = ("prepared.json", "input0/dict.txt", "input1/dict.txt", "label/dict.txt")
+
+
+def keep(data: Path, save_dir: Path) -> None:
+    """Copy it, unless it is there; data that was not made by `prepare` has no tokenizer to copy."""
+    if not (data / TOKENIZER).is_dir() or (save_dir / FOLDER).is_dir():
+        return
+    with new_folder(save_dir / FOLDER) as folder:
+        for name in FILES:
+            if (data / name).is_file():
+                (folder / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(data / name, folder / name)
+        shutil.copytree(data / TOKENIZER, folder / TOKENIZER)

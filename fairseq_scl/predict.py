@@ -1,0 +1,149 @@
+"""Label sentences with a fine-tuned model.
+
+INPUT is a .tsv, .csv or .jsonl with named columns, any other file with a sentence a line (for
+pairs, a tab between the two), or '-', standard input. Each row becomes a JSON object on a line of
+its own, in the order of the input: {"label": ..., "probabilities": {...}}. Rows are read and
+written 1,024 at a time.
+
+    echo "a joy to watch" | fairseq-scl predict checkpoints/sst2-20-draw1
+    fairseq-scl predict checkpoints/sst2-20-draw1 reviews.csv --sentence text --output labels.jsonl
+    fairseq-scl predict checkpoints/mnli --glue-submission MNLI --glue-dir glue --output submission
+
+The last form writes submission/MNLI-m.tsv and MNLI-mm.tsv as gluebenchmark.com takes them (AX: the
+diagnostic set, with a model of MNLI).
+"""
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+from fairseq_scl.classifier import CHECKPOINT, Classifier, Prediction, load
+from fairseq_scl.errors import UserError
+from fairseq_scl.files import new_file
+from fairseq_scl.tables import SUBMISSIONS, Columns, lines, read_file, read_glue_test
+
+WINDOW = 1024  # rows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument(
+        "model", metavar="MODEL", type=Path, help=f"a run's folder ({CHECKPOINT}) or a checkpoint"
+    )
+    parser.add_argument(
+        "input", metavar="INPUT", nargs="?", default="-", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: standard output; a folder for GLUE"
+    )
+    parser.add_argument(
+        "--sentence", metavar="COLUMN", default="sentence", help="default: %(default)s"
+    )
+    parser.add_argument("--sentence2", metavar="COLUMN", help="for sentence pairs")
+    parser.add_argument("--embedding", action="store_true", help="add the sentence vector")
+    parser.add_argument(
+        "--glue-submission", metavar="TASK", help=f"one of {', '.join(SUBMISSIONS)}"
+    )
+    parser.add_argument("--glue-dir", type=Path, metavar="DIR", help="where DIR/TASK/test.tsv lies")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Predict what the command line names."""
+    if args.batch_size < 1:
+        raise UserError(f"--batch-size {args.batch_size} must be at least 1")
+    if args.glue_submission is not None:
+        submit(args)
+        return
+    rows = read_rows(args)
+    classifier = load(args.model, args.cpu)
+    if args.output is None:
+        write(predict(classifier, rows, args), sys.stdout, args.embedding)
+        return
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(args.output) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        write(predict(classifier, rows, args), file, args.embedding)
+
+
+def read_rows(args: argparse.Namespace) -> Iterable[tuple[str, ...]]:
+    """The sentences of each row of `args.input`."""
+    if args.input == "-":
+        return (tuple(line.split("\t")) for line in standard_input())
+    path = Path(args.input)
+    if path.suffix in (".tsv", ".csv", ".jsonl"):
+        names = (args.sentence, args.sentence2) if args.sentence2 else (args.sentence,)
+        return [row.sentences for row in read_file(path, Columns(names, label=""))]
+    return [tuple(text.split("\t")) for _, text in lines(path)]
+
+
+def standard_input() -> Iterator[str]:
+    """Its lines, without their ends."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"standard input, row {number}: not UTF-8 ({error.reason})") from None
+
+
+def predict(
+    classifier: Classifier, rows: Iterable[tuple[str, ...]], args: argparse.Namespace
+) -> Iterator[Prediction]:
+    """Predictions in the order of `rows`, a window at a time."""
+    total = len(rows) if isinstance(rows, list) else None
+    source, done = iter(rows), 0
+    with tqdm(total=total, desc="predict", unit="row", file=sys.stderr) as progress:
+        while window := list(itertools.islice(source, WINDOW)):
+            for number, row in enumerate(window, done + 1):
+                if len(row) != classifier.sentences:
+                    wanted = "a sentence" if classifier.sentences == 1 else "two sentences"
+                    raise UserError(
+                        f"{args.input}, row {number}: {len(row)} fields, the model takes {wanted}"
+                    )
+            yield from classifier.predict(window, args.batch_size)
+            done += len(window)
+            progress.update(len(window))
+
+
+def write(predictions: Iterable[Prediction], file: TextIO, embedding: bool) -> None:
+    """Write each as a line of JSON."""
+    for prediction in predictions:
+        told: dict = {"label": prediction.label}
+        if prediction.probabilities:
+            told["probabilities"] = prediction.probabilities
+        if embedding:
+            told["embedding"] = prediction.embedding.tolist()
+        file.write(json.dumps(told, ensure_ascii=False) + "\n")
+        file.flush()
+
+
+def submit(args: argparse.Namespace) -> None:
+    """Write the files that GLUE's site takes: `index` and `prediction` of every test row."""
+    if args.glue_submission not in SUBMISSIONS:
+        raise UserError(
+            f"--glue-submission {args.glue_submission} must be one of {', '.join(SUBMISSIONS)}"
+        )
+    if args.glue_dir is None or args.output is None:
+        raise UserError("--glue-submission needs --glue-dir and --output")
+    tests = read_glue_test(args.glue_submission, args.glue_dir)
+    classifier = load(args.model, args.cpu)
+    args.output.mkdir(parents=True, exist_ok=True)
+    for name, (path, rows) in tests.items():
+        args.input = str(path)
+        labels = [p.label for p in predict(classifier, [row.sentences for row in rows], args)]
+        with new_file(args.output / f"{name}.tsv") as temporary:
+            text = "".join(f"{i}\t{shown(label)}\n" for i, label in enumerate(labels))
+            temporary.write_text("index\tprediction\n" + text, encoding="utf-8")
+
+
+def shown(label: str | float) -> str:
+    """A label as in GLUE's submissions: STS-B's similarity lies in 0 to 5."""
+    return label if isinstance(label, str) else f"{min(max(label, 0.0), 5.0):.3f}"

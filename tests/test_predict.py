@@ -1,0 +1,244 @@
+"""predict: what training and evaluate saw, from text alone."""
+
+import io
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from conftest import PACKAGE, prepare, run, train
+
+from fairseq_scl import classifier
+from fairseq_scl.classifier import load
+from fairseq_scl.cli import main
+from fairseq_scl.errors import UserError
+from fairseq_scl.tables import Columns, read_file
+
+ROWS = read_file(PACKAGE / "sample_data" / "test.tsv", Columns(("sentence",), "label"))
+SENTENCES = [row.sentences[0] for row in ROWS]
+PAIRS = [("a quick fox", "it jumps"), ("no dog", "it sleeps well"), ("so", "and so on"), ("", "x")]
+
+
+@pytest.fixture(scope="module")
+def trained(recipe, tmp_path_factory):
+    """A run on the sample sentences, evaluated, then moved away."""
+    before = tmp_path_factory.mktemp("before") / "run"
+    train(recipe.flags(before))
+    main(["evaluate", str(before)])
+    after = tmp_path_factory.mktemp("after") / "moved"
+    shutil.move(before, after)
+    return after
+
+
+@pytest.fixture(scope="module")
+def loaded(trained):
+    return load(trained)
+
+
+@pytest.fixture(scope="module")
+def of_pairs(recipe, encoder, tmp_path_factory):
+    """A run on sentence pairs."""
+    return train_on(recipe, encoder, tmp_path_factory.mktemp("pairs"), ["no", "yes", "no", "yes"])
+
+
+@pytest.fixture(scope="module")
+def of_numbers(recipe, encoder, tmp_path_factory):
+    """A regression on sentence pairs."""
+    folder = tmp_path_factory.mktemp("numbers")
+    return train_on(recipe, encoder, folder, ["-3", "0.5", "9", "2"], "--regression")
+
+
+def train_on(recipe, encoder, folder, labels, *regression):
+    records = [
+        {"a": a, "b": b, "label": label} for (a, b), label in zip(PAIRS, labels, strict=True)
+    ]
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    data = prepare(
+        folder / "data", encoder, *("--train", path, "--valid", path, "--test", path),
+        *("--sentence", "a", "--sentence2", "b"), *regression,
+    )  # fmt: skip
+    more = ["--num-shots", 4, "--max-update", 2]
+    if regression:
+        more += ["--regression-target", "--scl-weight", 0, "--best-checkpoint-metric", "pearson"]
+    train([str(data), *recipe.flags(folder / "run", *more)[1:]])
+    main(["evaluate", str(folder / "run")])
+    return folder / "run"
+
+
+def printed(capsys) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines() if "{" in line]
+
+
+def test_predictions_are_those_of_evaluate_wherever_the_run_lies(trained, loaded):
+    result = json.loads((trained / "result.json").read_text())
+    stored = np.load(trained / "test_embeddings.npz")
+    predictions = loaded.predict(SENTENCES)
+    right = [p.label == row.label for p, row in zip(predictions, ROWS, strict=True)]
+    assert 100 * np.mean(right) == pytest.approx(result["test"]["accuracy"])
+    np.testing.assert_allclose([p.embedding for p in predictions], stored["features"], atol=1e-5)
+    for prediction in predictions:
+        assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-6)
+        assert prediction.label == max(prediction.probabilities, key=prediction.probabilities.get)
+
+
+def test_pairs_are_encoded_as_in_training(of_pairs):
+    stored = np.load(of_pairs / "test_embeddings.npz")
+    predictions = load(of_pairs).predict(PAIRS)
+    np.testing.assert_allclose([p.embedding for p in predictions], stored["features"], atol=1e-5)
+
+
+def test_a_regression_gives_numbers(of_numbers):
+    result = json.loads((of_numbers / "result.json").read_text())
+    numbers = [p.label for p in load(of_numbers).predict(PAIRS)]
+    expected = np.corrcoef(numbers, [-3, 0.5, 9, 2])[0, 1]
+    assert result["test"]["pearson"] == pytest.approx(100 * expected, abs=1e-3)
+
+
+def test_neither_the_batch_size_nor_the_neighbours_matter(loaded):
+    whole = loaded.predict(SENTENCES[:20])
+    for batch_size in (1, 7):
+        for some, other in zip(loaded.predict(SENTENCES[:20], batch_size), whole, strict=True):
+            assert some.label == other.label
+            np.testing.assert_allclose(some.embedding, other.embedding, atol=1e-5)
+    assert loaded.predict([]) == []
+
+
+def test_a_sentence_of_a_megabyte_is_cut_as_prepare_cuts_it(loaded):
+    assert [len(ids) for ids in loaded.encode(["good " * 200_000])] == [loaded.max_length]
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\0", "\u202eright to left", "👩‍👩‍👧", '"quoted"', "a\u2028b", "x" * 10_000]
+)
+def test_any_text_gets_a_label(loaded, text):
+    [prediction] = loaded.predict([text])
+    assert prediction.label in loaded.classes
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([("a", "b")], "row 1: the model takes one sentence"),
+        (["good", (3,)], "row 2: the model takes one sentence"),
+        (["good", "half \ud800"], "row 2 holds half a character"),
+    ],
+)
+def test_a_row_that_is_none_is_named(loaded, rows, told):
+    with pytest.raises(UserError, match=told):
+        loaded.predict(rows)
+
+
+@pytest.mark.parametrize("name", ["in.tsv", "in.csv", "in.jsonl", "in.txt"])
+def test_every_kind_of_file_gives_the_same(trained, loaded, tmp_path, name, capsys):
+    sentences = ["a joy", "so very dull", "it is fine"]
+    bodies = {
+        "in.tsv": "id\ttext\n" + "".join(f"{i}\t{s}\n" for i, s in enumerate(sentences)),
+        "in.csv": "text,id\r\n" + "".join(f'"{s}",1\r\n' for s in sentences),
+        "in.jsonl": "".join(json.dumps({"text": s}) + "\n" for s in sentences),
+        "in.txt": "\ufeff" + "\n".join(sentences),
+    }
+    (tmp_path / name).write_text(bodies[name], encoding="utf-8", newline="")
+    main(["predict", str(trained), str(tmp_path / name), "--sentence", "text"])
+    told = printed(capsys)
+    assert [entry["label"] for entry in told] == [p.label for p in loaded.predict(sentences)]
+    assert told[0].keys() == {"label", "probabilities"}
+
+
+def test_standard_input_is_read_in_windows(trained, loaded, monkeypatch, capsys):
+    monkeypatch.setattr("fairseq_scl.predict.WINDOW", 3)
+    text = "".join(sentence + "\n" for sentence in SENTENCES[:8])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    main(["predict", str(trained), "--embedding"])
+    told = printed(capsys)
+    expected = loaded.predict(SENTENCES[:8])
+    assert [entry["label"] for entry in told] == [p.label for p in expected]
+    np.testing.assert_allclose(
+        [entry["embedding"] for entry in told], [p.embedding for p in expected], atol=1e-5
+    )
+
+
+def test_the_command_writes_a_whole_file_or_none(trained, tmp_path):
+    (tmp_path / "in.txt").write_text("fine\nwith a\ttab\n")
+    output = tmp_path / "new" / "labels.jsonl"
+    command = ("fairseq-scl", "predict", trained, tmp_path / "in.txt", "--output", output)
+    result = run(*command)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        f"fairseq-scl: error: {tmp_path}/in.txt, row 2: 2 fields, the model takes a sentence"
+    )
+    assert list(output.parent.iterdir()) == []
+    (tmp_path / "in.txt").write_text("fine\n")
+    assert run(*command).returncode == 0
+    assert json.loads(output.read_text())["label"] in ("negative", "positive")
+
+
+def test_pairs_in_a_file_or_on_a_line(of_pairs, tmp_path, capsys):
+    table = tmp_path / "in.csv"
+    table.write_text("".join(f"{a},{b}\n" for a, b in [("p", "h"), *PAIRS]))
+    main(["predict", str(of_pairs), str(table), "--sentence", "p", "--sentence2", "h"])
+    from_columns = printed(capsys)
+    (tmp_path / "in.txt").write_text("".join(f"{a}\t{b}\n" for a, b in PAIRS))
+    main(["predict", str(of_pairs), str(tmp_path / "in.txt")])
+    assert printed(capsys) == from_columns
+    with pytest.raises(SystemExit, match=r"in.csv, row 1: 1 fields, the model takes two sentences"):
+        main(["predict", str(of_pairs), str(table), "--sentence", "p"])
+
+
+def glue(folder, name, header, rows):
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join("\t".join(map(str, row)) + "\n" for row in [header, *rows])
+    (folder / name).write_text(text)
+
+
+def test_submissions_are_in_the_sites_format(of_pairs, of_numbers, trained, tmp_path):
+    header = ("index", "sentence1", "sentence2")
+    for name, rows in {"test_matched": 9796, "test_mismatched": 9847}.items():
+        pairs = [(i, *PAIRS[i % 4]) for i in range(rows)]
+        glue(tmp_path / "MNLI", f"{name}.tsv", header, pairs)
+    glue(tmp_path / "STS-B", "test.tsv", header, [(i, *PAIRS[i % 4]) for i in range(1379)])
+    sentences = [(i, SENTENCES[i % 200]) for i in range(1821)]
+    glue(tmp_path / "SST-2", "test.tsv", ("index", "sentence"), sentences)
+    submission = tmp_path / "submission"
+
+    def submit(model, task):
+        where = ["--output", str(submission), "--glue-dir", str(tmp_path)]
+        main(["predict", str(model), "--glue-submission", task, *where])
+
+    submit(of_pairs, "MNLI")
+    submit(of_numbers, "STS-B")
+    submit(trained, "SST-2")
+    names = ["MNLI-m.tsv", "MNLI-mm.tsv", "SST-2.tsv", "STS-B.tsv"]
+    assert sorted(path.name for path in submission.iterdir()) == names
+    expected = [p.label for p in load(of_pairs).predict(PAIRS)]
+    lines = (submission / "MNLI-mm.tsv").read_text().splitlines()
+    assert lines[0] == "index\tprediction"
+    assert lines[1:] == [f"{i}\t{expected[i % 4]}" for i in range(9847)]
+    numbers = [line.split("\t")[1] for line in (submission / "STS-B.tsv").read_text().splitlines()]
+    assert all(0 <= float(number) <= 5 for number in numbers[1:])
+    glue(tmp_path / "SST-2", "test.tsv", ("index", "sentence"), sentences[:-1])
+    with pytest.raises(SystemExit, match=r"test.tsv has 1,820 rows, the published set 1,821"):
+        submit(trained, "SST-2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere"], r"nowhere: no such file"),
+        (["RUN", "--batch-size", "0"], r"--batch-size 0 must be at least 1"),
+        (["RUN", "nowhere.txt"], r"nowhere.txt cannot be read"),
+        (["RUN", "--glue-submission", "SST"], r"--glue-submission SST must be one of CoLA"),
+        (["RUN", "--glue-submission", "AX"], r"--glue-submission needs --glue-dir and --output"),
+    ],
+)
+def test_a_wrong_call_is_told_in_one_line(trained, monkeypatch, arguments, told):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\n")))
+    with pytest.raises(SystemExit, match=told):
+        main(["predict", *[str(trained) if a == "RUN" else a for a in arguments]])
+
+
+def test_a_checkpoint_without_its_companions_is_refused(trained, tmp_path):
+    shutil.copy(trained / classifier.CHECKPOINT, tmp_path)
+    with pytest.raises(UserError, match=r"inference is missing"):
+        load(tmp_path)
