@@ -5,7 +5,9 @@ float32, for the same number of updates, in rounds: each round runs all of them 
 so that a busy machine slows all. Ratios are taken within a round and quoted as median [smallest,
 largest]. A contender is a command that prints a line for every update; its clock is ours:
 
-    updates/s    between the tenth and the last update
+    updates/s    between the tenth and the last update; times 16 in sentences/s
+    of floor     updates/s as a share of what the matrix products of the batch's tokens at the
+                 machine's rate and the optimizer's traffic at its memory bandwidth would allow
     first        seconds from the command's start to its first update
     after        seconds from the last update to the command's end
     MiB          peak memory of its process (Linux)
@@ -24,6 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 WARM_UP = 10  # updates that do not count
+BATCH = 16  # sentences
+LAYERS, WIDTH, PARAMETERS = 6, 384, 22_700_000  # of MiniLM
 STOCK = "fairseq, sentence_prediction"  # what the others are compared with
 FLAGS = """
     --task sentence_prediction --init-token 0 --num-classes 2 --no-epoch-checkpoints --no-save
@@ -97,15 +101,28 @@ def measure(command: list[str], updates: int) -> Timing:
     )
 
 
-def floor() -> tuple[float, float]:
-    """The machine: GFLOP/s of the model's own matrix products, GB/s of an optimizer's pass.
+def tokens_per_batch(data: Path) -> tuple[float, float]:
+    """Real tokens of a batch of 16 rows drawn at random, and padded over real positions."""
+    import numpy as np
+    from fairseq.data import data_utils
 
-    Products are those of a feed-forward layer on the tokens of 16 sentences, 210 of them.
+    sizes = data_utils.load_indexed_dataset(str(data / "input0" / "train")).sizes + 1  # <s>
+    rows = np.random.default_rng(1).permutation(len(sizes))[: len(sizes) // BATCH * BATCH]
+    batches = sizes[rows].reshape(-1, BATCH)
+    return batches.sum(1).mean(), batches.max(1).sum() * BATCH / batches.sum()
+
+
+def floor(tokens: float) -> tuple[float, float, float]:
+    """The machine: GFLOP/s of the model's own matrix products, GB/s, and updates/s at these.
+
+    A product is that of a feed-forward layer with the tokens of a batch; a weight takes part in
+    three of two operations a token. AdamW reads and writes weights and two moments, and reads
+    gradients, which the backward pass has written.
     """
     import torch
 
-    a, b = torch.randn(210, 384), torch.randn(384, 1536)
-    parameters = [torch.randn(22_000_000) for _ in range(2)]
+    a, b = torch.randn(round(tokens), WIDTH), torch.randn(WIDTH, 4 * WIDTH)
+    memory = [torch.randn(PARAMETERS) for _ in range(2)]
 
     def best(run, repeats: int) -> float:
         times = []
@@ -115,9 +132,11 @@ def floor() -> tuple[float, float]:
             times.append(time.perf_counter() - start)
         return min(times)
 
-    products = best(lambda: [a @ b for _ in range(50)], 10) / 50
-    copies = best(lambda: parameters[0].copy_(parameters[1]), 10)
-    return 2 * 210 * 384 * 1536 / products / 1e9, 2 * 4 * 22e6 / copies / 1e9
+    rate = 50 * 2 * a.numel() * 4 * WIDTH / best(lambda: [a @ b for _ in range(50)], 10)
+    bandwidth = 2 * 4 * PARAMETERS / best(lambda: memory[0].copy_(memory[1]), 10)
+    operations = 3 * 2 * tokens * LAYERS * 12 * WIDTH**2
+    seconds = operations / rate + 8 * 4 * PARAMETERS / bandwidth
+    return rate / 1e9, bandwidth / 1e9, 1 / seconds
 
 
 def spread(values: list[float], decimals: int) -> str:
@@ -149,16 +168,24 @@ def main() -> None:
             print(f"round {number + 1} of {args.rounds}: {name}", file=sys.stderr)
             timings[name].append(measure(command, args.updates))
     stock = [timing.updates_per_second for timing in timings[STOCK]]
-    print("| | updates/s | times stock | first s | after s | MiB |\n|---|---|---|---|---|---|")
+    tokens, padded = tokens_per_batch(args.data)
+    gflops, bandwidth, limit = floor(tokens)
+    print("| | updates/s | tokens/s | times stock | of floor | first s | after s | MiB |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, measured in timings.items():
         speeds = [timing.updates_per_second for timing in measured]
         ratios = [ours / theirs for ours, theirs in zip(speeds, stock, strict=True)]
         first, after = (spread([t[i] for t in measured], 1) for i in (1, 2))
         mib = spread([t.mib for t in measured], 0)
-        row = (name, spread(speeds, 2), spread(ratios, 2), first, after, mib)
+        of_floor = f"{statistics.median(speeds) / limit:.2f}"
+        rate = f"{statistics.median(speeds) * tokens:.0f}"
+        row = (name, spread(speeds, 2), rate, spread(ratios, 2), of_floor, first, after, mib)
         print(f"| {' | '.join(row)} |")
-    gflops, bandwidth = floor()
-    print(f"\nmatrix products {gflops:.0f} GFLOP/s, memory {bandwidth:.1f} GB/s")
+    print(
+        f"\nA batch: {BATCH} rows, {tokens:.0f} tokens, {padded:.2f} times as many if padded."
+        f"\nThe machine: matrix products {gflops:.0f} GFLOP/s, memory {bandwidth:.1f} GB/s: "
+        f"at most {limit:.1f} updates/s."
+    )
     print(json.dumps(timings), file=sys.stderr)
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Updates per second on SST-2 with MiniLM: this plugin, stock fairseq, Hugging Face's Trainer.
+# (Accuracy and seconds beside SetFit: scripts/benchmark_setfit.py, with the .venv-peers made here.)
 #
 #   bash scripts/benchmark.sh [OPTION ...]
 #
@@ -19,7 +20,7 @@ peers=$PWD/.venv-peers
 if [ ! -e "$peers/installed" ]; then
   do_it python -m venv "$peers"
   do_it "$peers/bin/python" -m pip install --quiet --constraint scripts/constraints-peers.txt \
-    torch transformers accelerate
+    torch transformers accelerate setfit
   do_it touch "$peers/installed"
 fi
 minilm=$(python -c 'from fairseq_scl.import_model import minilm_folder; print(minilm_folder())')

@@ -57,10 +57,11 @@ def main() -> None:
     for shots, draw in tqdm(draws, unit="run"):
         splits = json.loads(peer[shots][draw].read_text())["splits"]
         train, test = (
-            [rows[splits[name]["source"]][row] for row in splits[name]["rows"]]
+            [rows[splits[name]["source"]][row] for row in expand(splits[name]["rows"])]
             for name in ("train", "test")
         )
-        peer[shots][draw] = setfit(args.model, train, test, draw)
+        outcome = peer[shots][draw] = setfit(args.model, train, test, draw)
+        tqdm.write(f"N {shots}, draw {draw}: {outcome}", file=sys.stderr)
     print("| N | | draws | test | seconds | difference [95 %] |\n|---|---|---|---|---|---|")
     for shots in sorted(peer):
         print(f"| {shots} | SetFit | {len(peer[shots])} | {spread(peer[shots])} | |")
@@ -69,6 +70,12 @@ def main() -> None:
             name = f"CE+SCL, lambda {weight}" if weight else "CE"
             gap = difference([ours[d].accuracy - peer[shots][d].accuracy for d in ours])
             print(f"| {shots} | {name} | {len(ours)} | {spread(ours)} | {gap} |")
+
+
+def expand(rows: list) -> list[int]:
+    """The row numbers of a manifest, where `[first, last]` stands for three or more."""
+    ranges = [range(r[0], r[1] + 1) if isinstance(r, list) else [r] for r in rows]
+    return [row for some in ranges for row in some]
 
 
 def read(path: Path) -> list[tuple[str, int]]:
