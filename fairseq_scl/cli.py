@@ -15,6 +15,7 @@ COMMANDS = {
     "verify": ("manifest", "check that a run used the rows that its manifest says"),
     "evaluate": ("evaluate", "test a run's best checkpoint"),
     "predict": ("predict", "label sentences with a fine-tuned model"),
+    "export": ("export", "turn a fine-tuned model into a Hugging Face one"),
     "report": ("report", "a table of evaluated runs"),
     "plot": ("plot", "pictures of evaluated runs: embeddings, curves, N, noise"),
 }

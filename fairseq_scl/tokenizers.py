@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def load_tokenizer(folder: Path, symbols: list[str]) -> Tokenizer:
     spm = sentencepiece_model(folder)
     try:
         if (folder / TOKENIZER_JSON).is_file():
-            return _tokenizer_json(folder / TOKENIZER_JSON, index)
+            return _batch_encoder(*tokenizer_json(folder / TOKENIZER_JSON, index))
         if all((folder / name).is_file() for name in GPT2_BPE):
             encoder_json, vocab_bpe = (folder / name for name in GPT2_BPE)
             return _gpt2_bpe(encoder_json, vocab_bpe, index)
@@ -70,7 +71,8 @@ def dictionary_ids(tokens: list[str], index: dict[str, int], where: Path) -> np.
     return ids
 
 
-def _tokenizer_json(path: Path, index: dict[str, int]) -> Tokenizer:
+def tokenizer_json(path: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]:
+    """Hugging Face's tokenizer, and the dictionary's id for each of its own."""
     from tokenizers import Tokenizer as HuggingFaceTokenizer
 
     tokenizer = HuggingFaceTokenizer.from_file(str(path))
@@ -80,7 +82,7 @@ def _tokenizer_json(path: Path, index: dict[str, int]) -> Tokenizer:
     tokens = [""] * (max(vocabulary.values()) + 1)
     for token, i in vocabulary.items():
         tokens[i] = SPECIAL_NAMES.get(token, token)
-    return _batch_encoder(tokenizer, dictionary_ids(tokens, index, path))
+    return tokenizer, dictionary_ids(tokens, index, path)
 
 
 def _gpt2_bpe(encoder_json: Path, vocab_bpe: Path, index: dict[str, int]) -> Tokenizer:
