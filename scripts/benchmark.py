@@ -106,7 +106,8 @@ def tokens_per_batch(data: Path) -> tuple[float, float]:
     import numpy as np
     from fairseq.data import data_utils
 
-    sizes = data_utils.load_indexed_dataset(str(data / "input0" / "train")).sizes + 1  # <s>
+    dataset = data_utils.load_indexed_dataset(str(data / "input0" / "train"))
+    sizes = dataset.sizes + 1  # <s>; they are gone with the dataset
     rows = np.random.default_rng(1).permutation(len(sizes))[: len(sizes) // BATCH * BATCH]
     batches = sizes[rows].reshape(-1, BATCH)
     return batches.sum(1).mean(), batches.max(1).sum() * BATCH / batches.sum()
@@ -161,6 +162,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     args.data, args.encoder = args.data.resolve(), args.encoder.resolve()
+    tokens, padded = tokens_per_batch(args.data)
+    gflops, bandwidth, limit = floor(tokens)
     commands = contenders(args)
     timings: dict[str, list[Timing]] = {name: [] for name in commands}
     for number in range(args.rounds):
@@ -168,8 +171,6 @@ def main() -> None:
             print(f"round {number + 1} of {args.rounds}: {name}", file=sys.stderr)
             timings[name].append(measure(command, args.updates))
     stock = [timing.updates_per_second for timing in timings[STOCK]]
-    tokens, padded = tokens_per_batch(args.data)
-    gflops, bandwidth, limit = floor(tokens)
     print("| | updates/s | tokens/s | times stock | of floor | first s | after s | MiB |")
     print("|---|---|---|---|---|---|---|---|")
     for name, measured in timings.items():
