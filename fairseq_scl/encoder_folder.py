@@ -50,10 +50,10 @@ def copy_tokenizer(source: Path, output: Path) -> None:
         )
         tokenizer.save(str(output / TOKENIZER_JSON))
         names = []
-    elif spm:
-        names = [spm.name]
     elif all((source / name).is_file() for name in GPT2_BPE):
         names = list(GPT2_BPE)
+    elif spm:  # in this order 'load_tokenizer' looks for them
+        names = [spm.name]
     else:
         raise UserError(f"{source} has no tokenizer files; --tokenizer DIR says where they lie")
     for name in names:

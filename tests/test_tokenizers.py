@@ -9,6 +9,7 @@ from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairseq_scl.encoder_folder import copy_tokenizer
 from fairseq_scl.errors import UserError
 from fairseq_scl.import_model import minilm_folder
 from fairseq_scl.tables import Columns, read_file
@@ -275,3 +276,11 @@ def test_a_dictionary_of_another_encoder():
 def test_tokens_that_the_dictionary_lacks_are_unk():
     index = {symbol: i for i, symbol in enumerate([*FIRST, "a", "b"])}
     assert dictionary_ids(["b", "odd", "a"], index, "tokenizer.json").tolist() == [5, 3, 4]
+
+
+def test_the_copied_tokenizer_is_the_one_that_is_loaded(tmp_path):
+    (tmp_path / "copy").mkdir()
+    for name in ("encoder.json", "vocab.bpe", "sentencepiece.bpe.model"):
+        (tmp_path / name).write_text("{}")
+    copy_tokenizer(tmp_path, tmp_path / "copy")
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {"encoder.json", "vocab.bpe"}
