@@ -19,6 +19,7 @@ import torch
 from fairseq_scl import inference
 from fairseq_scl.errors import UserError
 from fairseq_scl.shorten import shortened_lengths
+from fairseq_scl.tables import half_character
 from fairseq_scl.tokenizers import Tokenizer, load_tokenizer
 
 CHECKPOINT = "checkpoint_best.pt"
@@ -44,6 +45,7 @@ class Classifier:
     """A fine-tuned model with everything that stands between text and label; see `load`.
 
     Attributes:
+        run: the folder of the checkpoint.
         model: fairseq's model, in evaluation mode.
         head: the name of its classification head.
         classes: the labels in the order of their ids; empty for a regression.
@@ -54,6 +56,7 @@ class Classifier:
         before: the special token that stands before each sentence, or None.
     """
 
+    run: Path
     model: Any
     head: str
     classes: list[str]
@@ -90,7 +93,7 @@ class Classifier:
             if len(text) != self.sentences or not all(isinstance(part, str) for part in text):
                 wanted = "one sentence" if self.sentences == 1 else "two sentences"
                 raise UserError(f"row {number}: the model takes {wanted}, not {text!r:.60}")
-            if any("\ud800" <= character <= "\udfff" for part in text for character in part):
+            if any(map(half_character, text)):
                 raise UserError(f"row {number} holds half a character")
         columns = [self.tokenizer([t[i].strip() for t in texts]) for i in range(self.sentences)]
         room = self.max_length - 2 * self.sentences
@@ -161,6 +164,7 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
     pair = (folder / "input1").is_dir()
     first, second = cfg.task.init_token, cfg.task.separator_token
     return Classifier(
+        run=checkpoint.parent,
         model=model.eval(),
         head=cfg.criterion.classification_head_name,
         classes=task.class_names,

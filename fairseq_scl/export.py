@@ -41,15 +41,14 @@ def run(args: argparse.Namespace) -> None:
     if args.output.exists():
         raise UserError(f"{args.output} exists already")
     classifier = load(args.model, cpu=True)
-    run_folder = args.model if args.model.is_dir() else args.model.parent
-    require_exportable(classifier, run_folder)
-    tokenizer, order = read_tokenizer(classifier, run_folder / inference.FOLDER)
-    names = BERT_SPECIALS if tokenizer.token_to_id("[CLS]") is not None else SPECIALS
-    is_bert = names is BERT_SPECIALS
+    require_exportable(classifier)
+    tokenizer, order = read_tokenizer(classifier)
+    is_bert = tokenizer.token_to_id("[CLS]") is not None
+    names = BERT_SPECIALS if is_bert else SPECIALS
     if not is_bert and tokenizer.token_to_id("<pad>") != 1:
-        raise UserError(f"{run_folder}: the tokenizer's <pad> is not 1, where positions start")
+        raise UserError(f"{classifier.run}: the tokenizer's <pad> is not 1, where positions start")
     frame(tokenizer, names, classifier)
-    config = describe(classifier, tokenizer, names)
+    config = describe(classifier, tokenizer, names, is_bert)
     weights = convert(classifier, torch.from_numpy(order).long(), is_bert)
     roles = dict(zip(ROLES, names, strict=True))
     tokenizer_config = {
@@ -68,11 +67,11 @@ def run(args: argparse.Namespace) -> None:
             "special_tokens_map.json": roles,
         }.items():
             write_json(folder / name, content)
-        (folder / "README.md").write_text(card(classifier, run_folder), encoding="utf-8")
+        (folder / "README.md").write_text(card(classifier), encoding="utf-8")
     print(f"{args.output}: {config['architectures'][0]}")
 
 
-def require_exportable(classifier: Classifier, folder: Path) -> None:
+def require_exportable(classifier: Classifier) -> None:
     """Refuse what the classes of transformers do not compute.
 
     Raises:
@@ -91,23 +90,20 @@ def require_exportable(classifier: Classifier, folder: Path) -> None:
     elif classifier.before[0] != 0:
         reason = "it was not trained with --init-token 0"
     if reason:
-        raise UserError(f"{folder} cannot be exported: {reason}")
+        raise UserError(f"{classifier.run} cannot be exported: {reason}")
 
 
-def read_tokenizer(classifier: Classifier, folder: Path):
+def read_tokenizer(classifier: Classifier):
     """The tokenizer, and the row of fairseq's embeddings for each of its ids.
 
     Raises:
         UserError: if it is of a kind that is not exported.
     """
-    path = folder / inference.TOKENIZER / encoder_folder.TOKENIZER_JSON
-    symbols = classifier.model.encoder.dictionary.symbols
-    index = {symbol: i for i, symbol in enumerate(symbols)}
+    folder = classifier.run / inference.FOLDER / inference.TOKENIZER
+    path = folder / encoder_folder.TOKENIZER_JSON
     if path.is_file():
-        return tokenizer_json(path, index)
-    raise UserError(
-        f"{path.parent} has no {path.name}; import the encoder from a folder that has one"
-    )
+        return tokenizer_json(path, classifier.model.encoder.dictionary.indices)
+    raise UserError(f"{folder} has no {path.name}; import the encoder from a folder that has one")
 
 
 def frame(tokenizer, names: tuple[str, ...], classifier: Classifier) -> None:
@@ -115,24 +111,20 @@ def frame(tokenizer, names: tuple[str, ...], classifier: Classifier) -> None:
     from tokenizers.processors import TemplateProcessing
 
     start, _, end = names[:3]
-    separator = end if classifier.before[1:] == (2,) else None
-    second = [separator, "$B", end] if separator else ["$B", end]
+    separator = [end] if classifier.before[1:] == (2,) else []
     tokenizer.post_processor = TemplateProcessing(
         single=[start, "$A", end],
-        pair=[start, "$A", end, *second],
+        pair=[start, "$A", end, *separator, "$B", end],
         special_tokens=[(name, tokenizer.token_to_id(name)) for name in (start, end)],
     )
 
 
-def describe(classifier: Classifier, tokenizer, names: tuple[str, ...]) -> dict:
+def describe(classifier: Classifier, tokenizer, names: tuple[str, ...], is_bert: bool) -> dict:
     """The content of `config.json`."""
-    args, is_bert = classifier.model.args, names is BERT_SPECIALS
+    args = classifier.model.args
     activations = {fairseqs: theirs for theirs, fairseqs in reversed(ACTIVATIONS.items())}
     table = classifier.model.encoder.sentence_encoder.embed_positions.weight
     classes = classifier.classes or ["LABEL_0"]
-    labels = {"id2label": dict(enumerate(classes))} | {
-        "label2id": {name: i for i, name in enumerate(classes)}
-    }
     return {
         "architectures": [f"{'Bert' if is_bert else 'Roberta'}ForSequenceClassification"],
         "model_type": "bert" if is_bert else "roberta",
@@ -153,7 +145,8 @@ def describe(classifier: Classifier, tokenizer, names: tuple[str, ...]) -> dict:
         "bos_token_id": tokenizer.token_to_id(names[0]),
         "eos_token_id": tokenizer.token_to_id(names[2]),
         "torch_dtype": "float32",
-        **labels,
+        "id2label": dict(enumerate(classes)),
+        "label2id": {name: i for i, name in enumerate(classes)},
     }
 
 
@@ -185,10 +178,10 @@ def convert(classifier: Classifier, order: torch.Tensor, is_bert: bool) -> dict[
                 ]
         weights[f"{dense}.{kind}"] = state[f"{head}.dense.{kind}"]
         weights[f"{projection}.{kind}"] = state[f"{head}.out_proj.{kind}"]
-    return {name: tensor.contiguous().clone() for name, tensor in weights.items()}
+    return {name: tensor.contiguous() for name, tensor in weights.items()}
 
 
-def card(classifier: Classifier, folder: Path) -> str:
+def card(classifier: Classifier) -> str:
     """The model card, in Markdown."""
     text = "---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n\n"
     text += (
@@ -196,7 +189,7 @@ def card(classifier: Classifier, folder: Path) -> str:
     )
     if classifier.classes:
         text += f"\nLabels: {', '.join(classifier.classes)}.\n"
-    path = folder / RESULT
+    path = classifier.run / RESULT
     if path.is_file():
         result = json.loads(path.read_text(encoding="utf-8"))
         result.pop("curves", None)

@@ -26,7 +26,15 @@ from tqdm import tqdm
 from fairseq_scl.classifier import CHECKPOINT, Classifier, Prediction, load
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_file
-from fairseq_scl.tables import SUBMISSIONS, Columns, lines, read_file, read_glue_test
+from fairseq_scl.tables import (
+    READERS,
+    SUBMISSIONS,
+    Columns,
+    decoded,
+    lines,
+    read_file,
+    read_glue_test,
+)
 
 WINDOW = 1024  # rows
 
@@ -67,37 +75,28 @@ def run(args: argparse.Namespace) -> None:
     rows = read_rows(args)
     classifier = load(args.model, args.cpu)
     if args.output is None:
-        write(predict(classifier, rows, args), sys.stdout, args.embedding)
+        write(predict(classifier, rows, args.input, args.batch_size), sys.stdout, args.embedding)
         return
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with new_file(args.output) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        write(predict(classifier, rows, args), file, args.embedding)
+        write(predict(classifier, rows, args.input, args.batch_size), file, args.embedding)
 
 
 def read_rows(args: argparse.Namespace) -> Iterable[tuple[str, ...]]:
     """The sentences of each row of `args.input`."""
     if args.input == "-":
-        return (tuple(line.split("\t")) for line in standard_input())
+        return (tuple(text.split("\t")) for _, text in decoded(sys.stdin.buffer, "standard input"))
     path = Path(args.input)
-    if path.suffix in (".tsv", ".csv", ".jsonl"):
+    if path.suffix in READERS:
         names = (args.sentence, args.sentence2) if args.sentence2 else (args.sentence,)
         return [row.sentences for row in read_file(path, Columns(names, label=""))]
     return [tuple(text.split("\t")) for _, text in lines(path)]
 
 
-def standard_input() -> Iterator[str]:
-    """Its lines, without their ends."""
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise UserError(f"standard input, row {number}: not UTF-8 ({error.reason})") from None
-
-
 def predict(
-    classifier: Classifier, rows: Iterable[tuple[str, ...]], args: argparse.Namespace
+    classifier: Classifier, rows: Iterable[tuple[str, ...]], where: object, batch_size: int
 ) -> Iterator[Prediction]:
-    """Predictions in the order of `rows`, a window at a time."""
+    """Predictions in the order of `rows`, a window at a time; `where` they are from, for errors."""
     total = len(rows) if isinstance(rows, list) else None
     source, done = iter(rows), 0
     with tqdm(total=total, desc="predict", unit="row", file=sys.stderr) as progress:
@@ -106,9 +105,9 @@ def predict(
                 if len(row) != classifier.sentences:
                     wanted = "a sentence" if classifier.sentences == 1 else "two sentences"
                     raise UserError(
-                        f"{args.input}, row {number}: {len(row)} fields, the model takes {wanted}"
+                        f"{where}, row {number}: {len(row)} fields, the model takes {wanted}"
                     )
-            yield from classifier.predict(window, args.batch_size)
+            yield from classifier.predict(window, batch_size)
             done += len(window)
             progress.update(len(window))
 
@@ -137,8 +136,8 @@ def submit(args: argparse.Namespace) -> None:
     classifier = load(args.model, args.cpu)
     args.output.mkdir(parents=True, exist_ok=True)
     for name, (path, rows) in tests.items():
-        args.input = str(path)
-        labels = [p.label for p in predict(classifier, [row.sentences for row in rows], args)]
+        sentences = [row.sentences for row in rows]
+        labels = [p.label for p in predict(classifier, sentences, path, args.batch_size)]
         with new_file(args.output / f"{name}.tsv") as temporary:
             text = "".join(f"{i}\t{shown(label)}\n" for i, label in enumerate(labels))
             temporary.write_text("index\tprediction\n" + text, encoding="utf-8")

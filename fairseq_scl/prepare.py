@@ -37,7 +37,6 @@ from fairseq_scl.tables import (
     GLUE,
     Columns,
     Row,
-    published_rows,
     read_file,
     read_glue,
     unlike_published,
@@ -131,7 +130,7 @@ def run(args: argparse.Namespace) -> None:
             write_text(rows, folder / "text" / f"{split}.jsonl")
             told[split] = describe(path, rows, shortened)
             if task:
-                told[split]["published_rows"] = published_rows(task)[split]
+                told[split]["published_rows"] = GLUE[task].published_rows[split]
         if classes is not None:
             counts = Counter(row.label for row in splits["train"][1])
             (folder / "label" / "dict.txt").write_text(

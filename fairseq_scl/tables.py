@@ -3,7 +3,7 @@
 import bz2
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +41,11 @@ class GlueTask:
     files: dict[str, str] = field(
         default_factory=lambda: {"train": "train.tsv", "valid": "dev.tsv", "test": "test.tsv"}
     )
+
+    @property
+    def published_rows(self) -> dict[str, int]:
+        """How many rows each split has, malformed ones not counted."""
+        return dict(zip(self.files, self.rows, strict=True))
 
 
 PAIR = ("sentence1", "sentence2")
@@ -88,14 +93,9 @@ SUBMISSIONS = {
 AX = GlueTask(Columns(PAIR, "label"), (1104,), classes=3, files={"test": "AX.tsv"})
 
 
-def published_rows(task: str) -> dict[str, int]:
-    """How many rows each split of a GLUE task has, malformed ones not counted."""
-    return dict(zip(GLUE[task].files, GLUE[task].rows, strict=True))
-
-
 def unlike_published(task: str, split: str, rows: int) -> str | None:
     """What is odd about this number of rows, or None if the split was published with as many."""
-    published = published_rows(task)[split]
+    published = GLUE[task].published_rows[split]
     if published <= rows <= published + GLUE[task].more_rows:
         return None
     told = f"{split} has {rows:,} rows, the published set {published:,}"
@@ -144,7 +144,7 @@ def read_glue_test(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]
         published = AX if of_task == "AX" else GLUE[of_task]
         path = folder / of_task / published.files[split]
         rows = list(_read_tsv(path, published.columns))
-        expected = dict(zip(published.files, published.rows, strict=True))[split]
+        expected = published.published_rows[split]
         if len(rows) != expected:
             raise UserError(f"{path} has {len(rows):,} rows, the published set {expected:,}")
         found[name] = path, rows
@@ -159,10 +159,9 @@ def read_file(path: Path, columns: Columns) -> list[Row]:
     Raises:
         UserError: naming file and row, for whatever cannot be read.
     """
-    readers = {".tsv": _read_tsv, ".csv": read_csv, ".jsonl": _read_json_lines}
-    if path.suffix not in readers:
-        raise UserError(f"{path}: the name must end in {', '.join(readers)}")
-    return _not_empty(path, list(readers[path.suffix](path, columns)))
+    if path.suffix not in READERS:
+        raise UserError(f"{path}: the name must end in {', '.join(READERS)}")
+    return _not_empty(path, list(READERS[path.suffix](path, columns)))
 
 
 def _not_empty(path: Path, rows: list[Row]) -> list[Row]:
@@ -172,18 +171,29 @@ def _not_empty(path: Path, rows: list[Row]) -> list[Row]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of each line, of a `.bz2` too; only `\\n` and `\\r\\n` end one."""
-    number = 0
+    """Number and text of each line, of a `.bz2` too."""
     try:
         with bz2.open(path) if path.suffix == ".bz2" else open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                yield number, text.removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}, row {number}: not UTF-8 ({error.reason})") from None
+            yield from decoded(file, path)
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read ({reason})") from None
+
+
+def decoded(file: Iterable[bytes], where: object) -> Iterator[tuple[int, str]]:
+    """Number and text of each line of an open file; only `\\n` and `\\r\\n` end one."""
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            yield number, text.removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}, row {number}: not UTF-8 ({error.reason})") from None
+
+
+def half_character(text: str) -> bool:
+    """Whether it holds a lone surrogate, which is no Unicode."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _column_indices(
@@ -263,7 +273,7 @@ def _read_json_lines(path: Path, columns: Columns) -> Iterator[Row]:
         for name in columns.sentences:
             if not isinstance(record.get(name), str):
                 raise UserError(f"{path}, row {number}: '{name}' must be a string")
-            if any("\ud800" <= character <= "\udfff" for character in record[name]):
+            if half_character(record[name]):
                 raise UserError(f"{path}, row {number}: '{name}' holds half a character")
         label = record.get(columns.label)
         if not isinstance(label, str | int | float | None) or isinstance(label, bool):
@@ -273,3 +283,8 @@ def _read_json_lines(path: Path, columns: Columns) -> Iterator[Row]:
             tuple(record[name].strip() for name in columns.sentences),
             None if label is None else str(label).strip(),
         )
+
+
+Reader = Callable[[Path, Columns], Iterator[Row]]
+#: by the end of a file's name
+READERS: dict[str, Reader] = {".tsv": _read_tsv, ".csv": read_csv, ".jsonl": _read_json_lines}

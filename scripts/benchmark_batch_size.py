@@ -78,9 +78,8 @@ def measure(args: argparse.Namespace, size: int, chunk_size: int | None):
     del state
     dataset = task.load_dataset("train")
     rows = np.random.default_rng(1).permutation(len(dataset))[:size]
-    gradients = [torch.zeros_like(parameter) for parameter in model.parameters()]
-    if size:
-        gradients.clear()  # a step makes its own
+    if not size:  # a step makes its own
+        gradients = [torch.zeros_like(parameter) for parameter in model.parameters()]  # noqa: F841
     reset_peak_memory()
     seconds = []
     if size:

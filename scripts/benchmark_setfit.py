@@ -44,18 +44,17 @@ def main() -> None:
     args = parser.parse_args()
     rows = {"train": read(args.rows / "train.tsv"), "valid": read(args.rows / "dev.tsv")}
     disable_progress_bars()
-    runs, peer = defaultdict(dict), defaultdict(dict)
+    runs, peer, manifests = defaultdict(dict), defaultdict(dict), {}
     for path in sorted(args.study.rglob("result.json")):
         result = json.loads(path.read_text())
         task, weight = result["config"]["task"], result["config"]["criterion"]["scl_weight"]
-        draw = task["num_shots"], task["shots_seed"]
-        runs[draw[0], weight][draw[1]] = Outcome(result["test"]["accuracy"], result["seconds"])
-        peer[draw[0]][draw[1]] = path.with_name("manifest.json")
+        shots, draw = task["num_shots"], task["shots_seed"]
+        runs[shots, weight][draw] = Outcome(result["test"]["accuracy"], result["seconds"])
+        manifests[shots, draw] = path.with_name("manifest.json")
     if not runs:
         sys.exit(f"benchmark_setfit: {args.study} has no result.json")
-    draws = [(shots, draw) for shots in peer for draw in peer[shots]]
-    for shots, draw in tqdm(draws, unit="run"):
-        splits = json.loads(peer[shots][draw].read_text())["splits"]
+    for (shots, draw), path in tqdm(manifests.items(), unit="run"):
+        splits = json.loads(path.read_text())["splits"]
         train, test = (
             [rows[splits[name]["source"]][row] for row in expand(splits[name]["rows"])]
             for name in ("train", "test")

@@ -20,7 +20,7 @@ from fairseq_scl import download, fetch
 from fairseq_scl.archives import unpack
 from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
-from fairseq_scl.tables import GLUE, published_rows, read_glue
+from fairseq_scl.tables import GLUE, read_glue
 
 WNLI = "/glue/data/WNLI.zip"
 
@@ -113,7 +113,7 @@ def tarred(members: dict[str, bytes], **odd: dict) -> bytes:
 def wnli(**rows: int) -> dict[str, bytes]:
     """The members of WNLI's archive, with as many rows as were published or told in `rows`."""
     members = {"WNLI/": b"", "WNLI/original/notes.txt": b"not needed"}
-    for split, number in (published_rows("WNLI") | rows).items():
+    for split, number in (GLUE["WNLI"].published_rows | rows).items():
         label = "" if split == "test" else "\tlabel"
         table = f"index\tsentence1\tsentence2{label}\n" + "".join(
             f"{i}\tThe jug fell {i} times.\tIt fell.{label and chr(9) + str(i % 2)}\n"
@@ -330,9 +330,9 @@ def test_a_task_is_unpacked_checked_and_skipped_the_next_time(server, tmp_path, 
     server.files[WNLI] = zipped(wnli())
     main(["download", "glue", str(tmp_path), "WNLI"])
     assert content(tmp_path) == {"WNLI/train.tsv", "WNLI/dev.tsv", "WNLI/test.tsv"}
-    assert {s: len(r) for s, (_, r) in read_glue("WNLI", tmp_path).items()} == published_rows(
+    assert {s: len(r) for s, (_, r) in read_glue("WNLI", tmp_path).items()} == GLUE[
         "WNLI"
-    )
+    ].published_rows
     assert server.requests == [(WNLI, None)]
     main(["download", "glue", str(tmp_path), "WNLI"])
     assert len(server.requests) == 1
@@ -419,7 +419,7 @@ def test_mrpc_is_assembled_as_published(server, tmp_path):
         '0\t4076\t13076\tHe ran 4076.\t"Ran" 4076',
     ]
     splits = read_glue("MRPC", tmp_path)
-    assert {split: len(rows) for split, (_, rows) in splits.items()} == published_rows("MRPC")
+    assert {split: len(rows) for split, (_, rows) in splits.items()} == GLUE["MRPC"].published_rows
 
 
 def test_mrpc_with_another_list_of_dev_pairs(server, tmp_path):
