@@ -1,15 +1,10 @@
 """Encoding in chunks: the same gradients as in one piece."""
 
-import resource
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from conftest import batch_of, build
 
 from fairseq_scl.errors import UserError
-from fairseq_scl.memory import give_back_memory
 
 NO_DROPOUT = ("--dropout", 0, "--attention-dropout", 0)
 
@@ -77,17 +72,3 @@ def test_what_cannot_be_chunked_is_told(recipe, tmp_path):
     )
     with pytest.raises(UserError, match="--scl-chunk-size needs --arch sentence_roberta"):
         criterion(model.train(), batch_of(task, "train", range(4)))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, needs glibc")
-def test_memory_between_what_is_in_use_is_given_back():
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-    blocks = [bytearray(b"x" * 100_000) for _ in range(1000)]  # below what glibc maps one by one
-    kept = blocks[::50]
-    del blocks
-    before = resident()
-    give_back_memory()
-    assert before - resident() > 50e6
-    assert len(kept) == 20

@@ -9,10 +9,10 @@ from fairseq.models.transformer import TransformerEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairseq_scl.models.packed_encoder import PackedEncoder, Packing
+from fairseq_scl.models.packed_encoder import PackedEncoder, Packing, attention, group_by_length
 
 PAD, VOCABULARY = 1, 20
-lengths_of_rows = st.lists(st.integers(1, 12), min_size=1, max_size=6)
+lengths_of_rows = st.lists(st.integers(1, 12), min_size=1, max_size=11)
 
 
 def encoders(**options):
@@ -96,3 +96,32 @@ def test_packing_keeps_the_tokens_in_order(lengths):
     packed = packing.pack(tokens.unsqueeze(2))
     assert packed.squeeze(1).tolist() == [t for row in tokens.tolist() for t in row if t != PAD]
     assert torch.equal(packing.pad(packed).squeeze(2), tokens * is_token)
+
+
+@settings(deadline=None)
+@given(lengths_of_rows, st.integers(1, 12))
+def test_groups_hold_every_token_once_and_rows_of_like_length(lengths, size):
+    tokens = batch(lengths)
+    packing, groups = group_by_length(tokens.ne(PAD), size)
+    packed = packing.pack(tokens.unsqueeze(2))
+    assert torch.equal(packing.pad(packed).squeeze(2), tokens * tokens.ne(PAD))
+    parts = packed.split([len(group.positions) for group in groups])
+    rows = [
+        [t for t in row if t]
+        for part, group in zip(parts, groups, strict=True)
+        for row in group.pad(part).squeeze(2).tolist()
+    ]
+    assert rows == sorted([[t for t in row if t != PAD] for row in tokens.tolist()], key=len)
+    sizes = [group.is_token.shape for group in groups]
+    assert all(rows == size for rows, _ in sizes[:-1])
+    longest = sorted(lengths)[size - 1 :: size]
+    assert [length for _, length in sizes][: len(longest)] == longest
+
+
+def test_attention_with_dropout_is_attention_times_a_mask():
+    q, k, v = torch.randn(3, 5, 2, 7, 4, dtype=torch.double).unbind()
+    is_token = torch.arange(7) < torch.tensor([7, 1, 3, 7, 5])[:, None]
+    without = attention(q, k, v, is_token, 0)
+    torch.testing.assert_close(attention(q, k, v, is_token, 1e-9), without)
+    means = sum(attention(q, k, v, is_token, 0.3) for _ in range(2000)) / 2000
+    torch.testing.assert_close(means, without, rtol=0, atol=0.15)

@@ -1,7 +1,7 @@
 """A Transformer encoder that computes nothing for padding.
 
-In a batch of short sentences half of the positions or more are padding. Only attention needs the
-sentences side by side; all else works on the batch's tokens in a row.
+In a batch of short sentences half of the positions or more are padding. Only attention needs
+sentences side by side, a few of like length at a time; all else works on all tokens in a row.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,18 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from torch import Tensor
 
+from fairseq_scl.dropout import dropout
+
+GROUP = 4  # sentences that a CPU pads together for attention
+
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the tokens of a batch stand.
+    """Where the tokens of some sentences stand.
 
     Attributes:
         is_token: `(batch, length)` bool.
-        positions: `(tokens,)` int64, the positions of the tokens in the flattened batch.
+        positions: `(tokens,)` int64, the positions in the flattened batch of the tokens in a row.
     """
 
     is_token: Tensor
@@ -30,7 +34,7 @@ class Packing:
 
     @classmethod
     def of(cls, is_token: Tensor) -> "Packing":
-        """Find the tokens, once for all layers: on a GPU this waits for the device."""
+        """Find the tokens, sentence after sentence; on a GPU this waits for the device."""
         return cls(is_token, is_token.flatten().nonzero().squeeze(1))
 
     def pack(self, padded: Tensor) -> Tensor:
@@ -40,7 +44,44 @@ class Packing:
     def pad(self, packed: Tensor) -> Tensor:
         """Turn `(tokens, dim)` into `(batch, length, dim)`, 0 at padding."""
         padded = packed.new_zeros(self.is_token.numel(), packed.size(1))
-        return padded.index_copy(0, self.positions, packed).view(*self.is_token.shape, -1)
+        return padded.index_copy(0, self.positions, packed).view(
+            *self.is_token.shape, packed.size(1)
+        )
+
+
+def group_by_length(is_token: Tensor, size: int) -> tuple[Packing, list[Packing]]:
+    """Put the sentences of a batch into groups of about the same length.
+
+    Args:
+        is_token: `(batch, length)` bool.
+        size: sentences of a group.
+
+    Returns:
+        The batch's tokens, group after group, and each group by itself, without the columns that
+        are padding in all its rows.
+    """
+    places = torch.arange(is_token.numel(), device=is_token.device).view_as(is_token)
+    groups = is_token.sum(1).argsort(stable=True).split(size)
+    positions = torch.cat([places[rows][is_token[rows]] for rows in groups])
+    parts = [is_token[rows] for rows in groups]
+    return Packing(is_token, positions), [Packing.of(part[:, part.any(0)]) for part in parts]
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, is_token: Tensor, p: float) -> Tensor:
+    """Attend to a sentence's tokens.
+
+    Args:
+        q: queries, `(batch, heads, length, dim)`; so are keys and values.
+        is_token: `(batch, length)` bool.
+        p: probability of dropping an attention weight.
+    """
+    mask = is_token[:, None, None, :]
+    if p == 0 or q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
+    # with dropout torch has no kernel for the CPU, and its own steps are more than these
+    logits = (q * q.size(-1) ** -0.5) @ k.transpose(2, 3)
+    weights = logits.masked_fill_(~mask, -torch.inf).softmax(-1)
+    return dropout(weights, p) @ v
 
 
 class PackedAttention(MultiheadAttention):
@@ -51,23 +92,26 @@ class PackedAttention(MultiheadAttention):
 
         Args:
             query: `(tokens, 1, dim)`.
-            key_padding_mask: where fairseq's layer hands over a mask, the `Packing`.
+            key_padding_mask: where fairseq's layer hands over a mask, the groups.
 
         Returns:
             `(tokens, 1, dim)`, and None for the attention weights.
         """
-        x, packing = query.squeeze(1), key_padding_mask
-        qkv = torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=1)
-        q, k, v = packing.pad(qkv).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=packing.is_token[:, None, None, :],
-            dropout_p=self.dropout_module.p if self.training else 0.0,
-        )
-        attended = packing.pack(attended.transpose(1, 2).flatten(2))
+        x, groups = query.squeeze(1), key_padding_mask
+        projections = self.q_proj, self.k_proj, self.v_proj
+        weight = torch.cat([projection.weight for projection in projections])
+        bias = torch.cat([projection.bias for projection in projections])
+        qkv = F.linear(x, weight, bias)  # one product is quicker than three
+        parts = qkv.split([len(group.positions) for group in groups])
+        attended = torch.cat([self.attend(*pair) for pair in zip(parts, groups, strict=True)])
         return self.out_proj(attended).unsqueeze(1), None
+
+    def attend(self, qkv: Tensor, group: Packing) -> Tensor:
+        """The heads' outputs for a group's tokens, `(tokens, dim)`, from `(tokens, 3 * dim)`."""
+        padded = group.pad(qkv).unflatten(2, (3, self.num_heads, -1))
+        q, k, v = padded.permute(2, 0, 3, 1, 4)
+        p = self.dropout_module.p if self.training else 0.0
+        return group.pack(attention(q, k, v, group.is_token, p).transpose(1, 2).flatten(2))
 
 
 class PackedEncoderLayer(TransformerEncoderLayerBase):
@@ -110,12 +154,15 @@ class PackedEncoder(TransformerEncoder):
             fairseq's dictionary. The hidden states in `encoder_out` and, if asked for, in
             `encoder_states` are `(length, batch, dim)`, 0 at padding.
         """
-        packing = Packing.of(src_tokens.ne(self.padding_idx))
+        on_cpu = src_tokens.device.type == "cpu"  # elsewhere a step is bound by its launches
+        packing, groups = group_by_length(
+            src_tokens.ne(self.padding_idx), GROUP if on_cpu else len(src_tokens)
+        )
         embedded, token_embeddings = self.forward_embedding(src_tokens, token_embeddings)
         x = packing.pack(embedded).unsqueeze(1)
         states = [x]
         for layer in self.layers:
-            x = layer(x, encoder_padding_mask=packing)
+            x = layer(x, encoder_padding_mask=groups)
             states.append(x)
         if self.layer_norm is not None:
             x = self.layer_norm(x)

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from torch.nn.functional import log_softmax
 from torch.utils.checkpoint import checkpoint
 
+from fairseq_scl.dropout import use_quick_dropout
 from fairseq_scl.memory import give_back_memory
 from fairseq_scl.models.packed_encoder import PackedEncoder
 from fairseq_scl.pooling import POOLING, pool
@@ -61,6 +62,7 @@ class SentenceRobertaModel(RobertaModel):
                 args.max_positions = task.max_positions()
             sentence_roberta(args)
             model = cls(args, PackedRobertaEncoder(args, task.source_dictionary))
+        use_quick_dropout(model)
         for module in model.encoder.modules():
             if isinstance(module, nn.LayerNorm):
                 module.eps = args.layernorm_eps
