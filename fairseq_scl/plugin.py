@@ -11,13 +11,11 @@ except ModuleNotFoundError as error:
 
 from fairseq_scl import checkpoints, launch, nan_detector, precision
 from fairseq_scl.criterions import sentence_prediction_scl  # noqa: F401
-from fairseq_scl.memory import keep_freed_memory
 from fairseq_scl.models import sentence_roberta  # noqa: F401
 from fairseq_scl.optim import fused_adam  # noqa: F401
 from fairseq_scl.tasks import few_shot_glue  # noqa: F401
 
 checkpoints.install()
 launch.install()
-keep_freed_memory()
 nan_detector.install()
 precision.install()

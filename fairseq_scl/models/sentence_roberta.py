@@ -14,7 +14,7 @@ from torch.nn.functional import log_softmax
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_scl.dropout import use_quick_dropout
-from fairseq_scl.memory import give_back_memory
+from fairseq_scl.memory import give_back_memory, keep_freed_memory
 from fairseq_scl.models.packed_encoder import PackedEncoder
 from fairseq_scl.pooling import POOLING, pool
 
@@ -57,6 +57,7 @@ class SentenceRobertaModel(RobertaModel):
     @classmethod
     def build_model(cls, args, task):
         """Build the model for `task`'s dictionary."""
+        keep_freed_memory()
         with open_dict(args) if OmegaConf.is_config(args) else nullcontext():
             if safe_getattr(args, "max_positions") is None:
                 args.max_positions = task.max_positions()
