@@ -29,9 +29,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from fairseq_scl import encoder_folder, manifest, sampling
+from fairseq_scl import encoder_folder, inference, manifest, sampling
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import locked, sha256, write_text
+from fairseq_scl.files import locked, read_json, sha256, write_text
 from fairseq_scl.tables import Row
 from fairseq_scl.translation_folder import (
     SUBWORD_FILES,
@@ -179,19 +179,22 @@ def read_texts(data: Path) -> list[list[str]]:
     path = data / "text" / "train.jsonl"
     if not path.is_file():
         raise UserError(f"{path} is missing; make the data with 'fairseq-scl prepare'")
-    with open(path, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    try:
+        with open(path, encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from None
 
 
 def read_prepared(data: Path, encoder: Path) -> dict:
     """What 'prepare' wrote down, if it was for this encoder."""
     ours, theirs = data / "input0" / "dict.txt", encoder / encoder_folder.DICTIONARY
-    for path in (data / "prepared.json", ours, theirs):
+    for path in (ours, theirs):
         if not path.is_file():
             raise UserError(f"{path} is missing")
     if ours.read_bytes() != theirs.read_bytes():
         raise UserError(f"--encoder {encoder}: {ours} is not {theirs}")
-    return json.loads((data / "prepared.json").read_text(encoding="utf-8"))
+    return inference.read_prepared(data)
 
 
 def chosen_rows(args: argparse.Namespace, available: int, regression: bool) -> list[int]:
@@ -248,10 +251,7 @@ def require_settings(folder: Path, settings: dict) -> None:
         return
     if not path.is_file():
         raise UserError(f"{path} is missing, so {AUGMENTED} may be of other settings")
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise UserError(f"{path} cannot be read") from None
+    earlier = read_json(path)
     for key, value in settings.items():
         if earlier.get(key) != value:
             told = f" ({earlier.get(key)}, not {value})" if isinstance(value, int | float) else ""
@@ -328,14 +328,13 @@ def round_trip(translators: dict, batch: Texts, seed: int, batch_size: int) -> T
 
 def binarize(folder: Path, texts: Texts, encoder: Path, max_length: int) -> None:
     """Write the texts as the encoder's tokens, sorted by row and copy, and index.json."""
-    from fairseq.tasks.sentence_prediction import SentencePredictionTask
-
+    from fairseq_scl.data.stored import load_dictionary
     from fairseq_scl.prepare import write_sentences
     from fairseq_scl.tokenizers import load_tokenizer
 
     items = sorted(texts)
     dictionary = encoder / encoder_folder.DICTIONARY
-    symbols = SentencePredictionTask.load_dictionary(str(dictionary)).symbols
+    symbols = load_dictionary(dictionary).symbols
     keys = [f"input{i}" for i in range(len(texts[items[0]]))]
     temporary = folder / ".binarized"
     shutil.rmtree(temporary, ignore_errors=True)  # of a killed call

@@ -24,9 +24,9 @@ def class_balanced_order(
         ValueError: if `batch_size` is no such multiple, or there are fewer classes than that.
     """
     present = np.unique(labels)
-    at_once = batch_size // per_class
     if per_class < 2:
         raise ValueError(f"{per_class} of a class leave an anchor without a positive; 2 or more do")
+    at_once = batch_size // per_class
     if batch_size % per_class or not at_once:
         raise ValueError(f"a batch of {batch_size} is no multiple of {per_class}")
     if at_once > len(present):

@@ -1,4 +1,4 @@
-"""fairseq's checkpoints on torch >= 2.6, which unpickles only what is allow-listed.
+"""fairseq's checkpoints: read safely on torch >= 2.6, and written whole or not at all.
 
 fairseq calls `torch.load` with its safe default (`weights_only=True`). The classes below are all
 that its checkpoints hold, or that rank 0 sends to the other ranks in one; anything else in a
@@ -10,16 +10,20 @@ import collections
 import functools
 import pickle
 import re
+import shutil
 import typing
+from pathlib import Path
 
 import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed.utils import _TensorPlaceholder
+from fairseq.file_io import PathManager
 from omegaconf import DictConfig, ListConfig
 from omegaconf.base import ContainerMetadata, Metadata
 from omegaconf.nodes import AnyNode
 
 from fairseq_scl.errors import UserError
+from fairseq_scl.files import new_file
 
 SAFE_CLASSES = [
     argparse.Namespace,  # options in checkpoints older than fairseq's Hydra configuration
@@ -39,11 +43,36 @@ SAFE_CLASSES = [
 
 
 def install() -> None:
-    """Allow-list `SAFE_CLASSES`, and make fairseq tell an unreadable checkpoint in one line."""
+    """Allow-list `SAFE_CLASSES`; make fairseq tell in one line what it cannot read or write."""
     torch.serialization.add_safe_globals(SAFE_CLASSES)
     checkpoint_utils.load_checkpoint_to_cpu = one_line_errors(
         checkpoint_utils.load_checkpoint_to_cpu
     )
+    checkpoint_utils.torch_persistent_save = save_or_explain
+    PathManager.copy = staticmethod(copy_whole)
+
+
+def save_or_explain(content, path: str, async_write: bool = False) -> None:
+    """Save to a temporary file, then rename it to `path`; an older file there survives a full disk.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    try:
+        with new_file(Path(path)) as temporary:
+            torch.save(content, temporary)
+    except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+        raise UserError(f"{path} could not be saved ({_reason(error)})") from None
+
+
+def copy_whole(source: str, target: str, overwrite: bool = False) -> bool:
+    """Copy a checkpoint likewise; as fairseq's `PathManager.copy`."""
+    try:
+        with new_file(Path(target)) as temporary:
+            shutil.copyfile(source, temporary)
+    except OSError as error:
+        raise UserError(f"{target} could not be saved ({_reason(error)})") from None
+    return True
 
 
 def one_line_errors(load):
@@ -53,11 +82,11 @@ def one_line_errors(load):
     def load_or_explain(path, *args, **kwargs):
         try:
             return load(path, *args, **kwargs)
-        except pickle.UnpicklingError as error:
-            raise UserError(f"{path}: refused: {_reason(error)}") from None
         except FileNotFoundError:
             raise UserError(f"{path}: no such checkpoint") from None
-        except (RuntimeError, EOFError, KeyError, ValueError, TypeError, OSError) as error:
+        except Exception as error:  # damaged bytes end in whatever reads them
+            if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+                raise UserError(f"{path}: refused: {_reason(error)}") from None
             raise UserError(f"{path}: not a whole fairseq checkpoint ({_reason(error)})") from None
 
     return load_or_explain
@@ -68,6 +97,6 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if found := re.search(r"GLOBAL (\S+)", text):
         return f"it holds {found[1]}, which is not among the classes a checkpoint needs"
-    if found := re.search(r"WeightsUnpickler error: (.*)", text):
+    if found := re.search(r"WeightsUnpickler error: (.+)", text):
         return found[1]
     return (text.strip().splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,6 @@ for prediction in classifier.predict(["a joy to watch", "two hours I want back"]
     print(prediction.label, prediction.probabilities)
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +169,6 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
         classes=task.class_names,
         tokenizer=load_tokenizer(folder / inference.TOKENIZER, task.source_dictionary.symbols),
         sentences=2 if pair else 1,
-        max_length=json.loads((folder / "prepared.json").read_text(encoding="utf-8"))["max_length"],
+        max_length=inference.read_prepared(folder)["max_length"],
         before=(first, second) if pair else (first,),
     )

@@ -18,7 +18,7 @@ import torch
 from fairseq_scl import encoder_folder, inference
 from fairseq_scl.classifier import CHECKPOINT, Classifier, load
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import new_folder
+from fairseq_scl.files import new_folder, read_json
 from fairseq_scl.hugging_face import ACTIVATIONS, BERT_SPECIALS, LAYER_NAMES, SPECIALS
 from fairseq_scl.results import RESULT
 from fairseq_scl.tokenizers import tokenizer_json
@@ -191,7 +191,7 @@ def card(classifier: Classifier) -> str:
         text += f"\nLabels: {', '.join(classifier.classes)}.\n"
     path = classifier.run / RESULT
     if path.is_file():
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = read_json(path)
         result.pop("curves", None)
         text += f"\nThe run:\n\n```json\n{json.dumps(result, indent=1, ensure_ascii=False)}\n```\n"
     return text

@@ -2,11 +2,12 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from fairseq_scl.errors import UserError
@@ -49,6 +50,21 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_json(path: Path) -> dict:
+    """Read a JSON object.
+
+    Raises:
+        UserError: if there is no such file, or something else in it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a JSON object")
+    return content
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`; the system lets go of it when the process ends, however it ends.
@@ -62,6 +78,21 @@ def locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(f"{path.parent} is in use by another process") from None
         yield
+
+
+_held: dict[Path, AbstractContextManager] = {}
+
+
+def lock_for_life(path: Path) -> None:
+    """Hold the lock file `path` until this process ends.
+
+    Raises:
+        UserError: if another process holds it.
+    """
+    path = path.absolute()
+    if path not in _held:
+        _held[path] = locked(path)
+        _held[path].__enter__()
 
 
 def sha256(path: Path) -> str:

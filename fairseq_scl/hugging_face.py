@@ -1,13 +1,13 @@
 """Encoders in Hugging Face's format: their configuration, vocabulary and weights."""
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 
 from fairseq_scl import encoder_folder
 from fairseq_scl.errors import UserError
+from fairseq_scl.files import read_json
 
 MODEL_TYPES = ("roberta", "xlm-roberta", "camembert", "bert")
 CONFIG_KEYS = (
@@ -52,7 +52,7 @@ def read_options(folder: Path) -> tuple[argparse.Namespace, str, int]:
         UserError: if it is damaged, or describes something that fairseq's RoBERTa is not.
     """
     path = folder / "config.json"
-    config = _read_json(path)
+    config = read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"{path} is not a JSON object")
     model_type = config.get("model_type")
@@ -92,7 +92,7 @@ def vocabulary(folder: Path, model_type: str, size: int) -> list[str]:
     if (folder / encoder_folder.TOKENIZER_JSON).is_file():
         ids = _read_tokenizer(folder / encoder_folder.TOKENIZER_JSON).get_vocab()
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        ids = _read_json(folder / "vocab.json")
+        ids = read_json(folder / "vocab.json")
     elif spm:
         ids = {token: i for i, token in enumerate(sentencepiece_vocabulary(spm, model_type))}
     else:
@@ -190,14 +190,7 @@ def convert(
 def _pooling(folder: Path) -> str:
     """`mean` for a sentence-transformers folder that says so, else `cls`."""
     path = folder / "1_Pooling" / "config.json"
-    return "mean" if path.is_file() and _read_json(path).get("pooling_mode_mean_tokens") else "cls"
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from None
+    return "mean" if path.is_file() and read_json(path).get("pooling_mode_mean_tokens") else "cls"
 
 
 def _read_tokenizer(path: Path):

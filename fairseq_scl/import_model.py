@@ -191,13 +191,13 @@ def save_checkpoint(model, options: argparse.Namespace, path: Path) -> None:
 
 def build(options: argparse.Namespace, dictionary: Path):
     from fairseq.models import ARCH_CONFIG_REGISTRY
-    from fairseq.tasks.sentence_prediction import SentencePredictionTask
 
+    from fairseq_scl.data.stored import load_dictionary
     from fairseq_scl.models.sentence_roberta import SentenceRobertaModel
 
     ARCH_CONFIG_REGISTRY[options.arch](options)
     task = SimpleNamespace(
-        source_dictionary=SentencePredictionTask.load_dictionary(str(dictionary)),
+        source_dictionary=load_dictionary(dictionary),
         max_positions=lambda: options.max_positions,
     )
     return SentenceRobertaModel.build_model(options, task)

@@ -11,11 +11,13 @@ tokenizer/        the encoder's tokenizer files
 import shutil
 from pathlib import Path
 
-from fairseq_scl.files import new_folder
+from fairseq_scl.errors import UserError
+from fairseq_scl.files import new_folder, read_json
 
 FOLDER = "inference"
 TOKENIZER = "tokenizer"
-FILES = ("prepared.json", "input0/dict.txt", "input1/dict.txt", "label/dict.txt")
+PREPARED = "prepared.json"
+FILES = (PREPARED, "input0/dict.txt", "input1/dict.txt", "label/dict.txt")
 
 
 def keep(data: Path, save_dir: Path) -> None:
@@ -28,3 +30,16 @@ def keep(data: Path, save_dir: Path) -> None:
                 (folder / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(data / name, folder / name)
         shutil.copytree(data / TOKENIZER, folder / TOKENIZER)
+
+
+def read_prepared(folder: Path) -> dict:
+    """What `prepare` wrote down of the data, there or here.
+
+    Raises:
+        UserError: if it lacks what this package uses: `max_length`, and `classes` or null.
+    """
+    prepared = read_json(folder / PREPARED)
+    longest, classes = prepared.get("max_length"), prepared.get("classes", "")
+    if not isinstance(longest, int) or longest < 1 or not isinstance(classes, list | None):
+        raise UserError(f"{folder / PREPARED}: not what this version writes")
+    return prepared

@@ -193,12 +193,18 @@ def panels_over(
 
 def scatter(run: Run, method: str) -> figures.Scatter:
     """The panel of a run's test embeddings."""
-    stored = np.load(run.folder / EMBEDDINGS)
-    rows = projection.some_rows(len(stored["labels"]))
+    path = run.folder / EMBEDDINGS
+    try:
+        with np.load(path) as stored:
+            features, labels = stored["features"], stored["labels"]
+    except Exception as error:  # damaged bytes end in whatever reads them
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} cannot be read ({reason}); run 'fairseq-scl evaluate'") from None
+    rows = projection.some_rows(len(labels))
     return figures.Scatter(
         f"test {run.metric} {run.test:.1f}",
-        projection.project(stored["features"][rows], method),
-        np.array(run.result["classes"])[stored["labels"][rows]],
+        projection.project(features[rows], method),
+        np.array(run.result["classes"])[labels[rows]],
     )
 
 

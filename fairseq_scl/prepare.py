@@ -101,12 +101,12 @@ def run(args: argparse.Namespace) -> None:
     if task:
         compare_with_published(task, splits, classes)
 
-    from fairseq.tasks.sentence_prediction import SentencePredictionTask
+    from fairseq_scl.data.stored import load_dictionary
 
     dictionary_path = args.encoder / encoder_folder.DICTIONARY
     if not dictionary_path.is_file():
         raise UserError(f"{dictionary_path} is missing; --encoder takes an encoder folder")
-    symbols = SentencePredictionTask.load_dictionary(str(dictionary_path)).symbols
+    symbols = load_dictionary(dictionary_path).symbols
     tokenizer = load_tokenizer(args.encoder, symbols)
     positions = encoder_positions(args.encoder)
     max_length = positions if args.max_length is None else args.max_length
@@ -239,8 +239,11 @@ def first_ten(names: list[str]) -> str:
 def encoder_positions(folder: Path) -> int:
     """The longest input of an encoder, from its `train_flags.txt`; 512 where it has none."""
     path = folder / encoder_folder.TRAIN_FLAGS
-    flags = path.read_text(encoding="utf-8").split() if path.is_file() else []
-    return int(flags[flags.index("--max-positions") + 1]) if "--max-positions" in flags else 512
+    try:
+        flags = path.read_text(encoding="utf-8").split() if path.is_file() else []
+        return int(flags[flags.index("--max-positions") + 1]) if "--max-positions" in flags else 512
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from None
 
 
 def write_sentences(

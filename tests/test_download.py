@@ -90,6 +90,7 @@ def zipped(members: dict[str, bytes], links: tuple[str, ...] = ()) -> bytes:
         for name, content in members.items():
             info = zipfile.ZipInfo(name)
             info.external_attr = (0o120777 if name in links else 0o100644) << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
             file.writestr(info, content)
     return buffer.getvalue()
 
@@ -297,6 +298,14 @@ def test_a_wanted_member_that_is_a_link(tmp_path):
     data = tarred({}, **{"a/b.txt": {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}})
     with pytest.raises(UserError, match="is a link or a device"):
         unpacked(tmp_path, "a.tar.gz", data)
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+def test_an_archive_that_is_a_bomb(tmp_path, name):
+    zeros = {"a/b.txt": b"x", "a/c.txt": bytes(10_000_000)}
+    data = (zipped if name == "a.zip" else tarred)(zeros)
+    with pytest.raises(UserError, match="would unpack to more than 100 times its size"):
+        unpacked(tmp_path, name, data)
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])

@@ -72,6 +72,16 @@ def test_resuming_after_any_update_ends_where_an_undisturbed_run_ends(
     assert same_weights(finished / "checkpoint_last.pt", tmp_path / "checkpoint_last.pt")
 
 
+def test_a_finished_run_started_again_is_left_as_it_is(recipe, tmp_path):
+    train(recipe.flags(tmp_path, "--max-update", 4))
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
+    train(recipe.flags(tmp_path, "--max-update", 4))
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")} == before
+    train(recipe.flags(tmp_path, "--max-update", 6))
+    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
+    assert state["optimizer_history"][-1]["num_updates"] == 6
+
+
 def test_fairseq_validate_loads_what_a_run_writes(finished, recipe):
     result = run(
         "fairseq-validate", recipe.data, "--user-dir", ROOT / "fairseq_scl", "--cpu",

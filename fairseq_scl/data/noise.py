@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fairseq.data import BaseWrapperDataset, FairseqDataset, data_utils
+from fairseq.data import BaseWrapperDataset, FairseqDataset
 
 from fairseq_scl.back_translate import FOLDER, load_augmented
+from fairseq_scl.data import stored
 from fairseq_scl.errors import UserError
 from fairseq_scl.noise import corrupt_tokens
 
@@ -82,7 +83,7 @@ class BackTranslations(FairseqDataset):
         self.folder, self.examples, self.items = folder, examples, load_augmented(folder)
         self.rows = {item: row for row, items in self.items.items() for item in items}
         stems = sorted({path.with_suffix("") for path in folder.glob("input*.idx")})
-        self.inputs = [data_utils.load_indexed_dataset(str(stem)) for stem in stems]
+        self.inputs = [stored.load(stem) for stem in stems]
         self.starts = (init_token, separator_token)
 
     def __len__(self):

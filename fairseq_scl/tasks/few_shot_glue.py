@@ -22,7 +22,7 @@ from fairseq_scl.data import stored
 from fairseq_scl.data.noise import NoisyTokens, Relabelled
 from fairseq_scl.data.rows_dataset import RowsDataset, balanced
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import write_text
+from fairseq_scl.files import lock_for_life, write_text
 from fairseq_scl.precision import require_device
 from fairseq_scl.rows import Choices, Rows
 from fairseq_scl.workers import failing_together, seed_apart
@@ -30,8 +30,16 @@ from fairseq_scl.workers import failing_together, seed_apart
 logger = logging.getLogger(__name__)
 
 NOISE = ("none", "label", "tokens", "back-translation")
+NOISE_OPTIONS = {
+    "label_noise": "label",
+    "token_noise": "tokens",
+    "noise_temperature": "back-translation",
+    "noise_ratio": "back-translation",
+    "noise_replace": "back-translation",
+}
 SPLITS = ("train", "valid", "test", "test1")
 LAST_CHECKPOINT = "checkpoint_last.pt"
+LOCK = ".train.lock"
 QUEUE = "scl_queue."
 
 
@@ -120,6 +128,11 @@ class FewShotGlueTask(SentencePredictionTask):
         self.rows = Rows(self.data, choices(cfg))
 
     @classmethod
+    def load_dictionary(cls, filename):
+        """As in fairseq, but a damaged file is told in one line."""
+        return stored.load_dictionary(Path(filename))
+
+    @classmethod
     def setup_task(cls, cfg, **kwargs):
         """Load the dictionaries and settle `cfg.num_classes`.
 
@@ -127,7 +140,6 @@ class FewShotGlueTask(SentencePredictionTask):
             UserError: for a missing dictionary or another number of classes than the data has.
         """
         data = Path(cfg.data)
-        stored.require(data / "input0" / "dict.txt")
         found = 1 if cfg.regression_target else len(stored.class_names(data))
         if cfg.num_classes not in (-1, found):
             raise UserError(f"--num-classes {cfg.num_classes}, but {data} has {found}")
@@ -172,6 +184,7 @@ class FewShotGlueTask(SentencePredictionTask):
             whole = whole.dataset  # in the order of the file
         sizes = whole.sizes[0]
         self._require_short_rows(sizes, source)
+        stored.require_known_tokens(self.data, source, len(self.dictionary))
         if split == "train":
             self.datasets[split] = self._training_set(whole, sizes, rows)
         else:
@@ -209,16 +222,18 @@ class FewShotGlueTask(SentencePredictionTask):
         """Called by the trainer only: put beside the checkpoints what goes with them.
 
         Raises:
-            UserError: if the folder already holds the run of other examples.
+            UserError: if the folder already holds the run of other examples, or another process
+                trains into it.
         """
         super().begin_epoch(epoch, model)
         if self.manifest_is_written or get_global_rank() != 0:
             return
         path = Path(self.cfg.save_dir, manifest.NAME)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock_for_life(path.with_name(LOCK))
         made = manifest.make(self.rows, [split for split in SPLITS if self.has_split(split)])
         if path.exists() and manifest.read(path) != made:
             raise UserError(f"{path} is of a run on other examples; choose another --save-dir")
-        path.parent.mkdir(parents=True, exist_ok=True)
         inference.keep(self.data, path.parent)
         write_text(path, json.dumps(made, indent=1) + "\n")
         self.manifest_is_written = True
@@ -343,6 +358,10 @@ class FewShotGlueTask(SentencePredictionTask):
 def choices(cfg: FewShotGlueConfig) -> Choices:
     """What of the configuration decides on the examples; noise that is not used is left out."""
     noise = str(cfg.noise)
+    for name, kind in NOISE_OPTIONS.items():
+        if noise != kind and getattr(cfg, name) != getattr(FewShotGlueConfig, name):
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} {getattr(cfg, name)} needs --noise {kind}")
     translated = noise == "back-translation"
     if translated and not (cfg.noise_temperature and cfg.noise_temperature > 0):
         raise UserError(f"--noise-temperature {cfg.noise_temperature} must be above 0")
