@@ -94,6 +94,7 @@ def test_a_regression_gives_numbers(of_numbers):
     numbers = [p.label for p in load(of_numbers).predict(PAIRS)]
     expected = np.corrcoef(numbers, [-3, 0.5, 9, 2])[0, 1]
     assert result["test"]["pearson"] == pytest.approx(100 * expected, abs=1e-3)
+    assert result["knn"] is None
 
 
 def test_neither_the_batch_size_nor_the_neighbours_matter(loaded):
