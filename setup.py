@@ -22,7 +22,7 @@ setup(
         "torch>=2.6",
         "numpy",
         "omegaconf>=2.3",
-        "scikit-learn",  # t-SNE
+        "scikit-learn",  # t-SNE, nearest neighbours
         "scipy>=1.15",  # rank correlation, paired tests (exact with ties since 1.15)
         "matplotlib",  # pictures
         "tokenizers>=0.20",  # byte-level BPE and tokenizer.json

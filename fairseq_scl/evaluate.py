@@ -5,6 +5,11 @@ and test_embeddings.npz (the sentence vectors and labels of the test set). Where
 TensorBoard, a row of its HParams table and the test set in its embedding projector are added. A
 run that has a result.json newer than its checkpoint is left alone.
 
+"knn" of result.json is what the embedding alone makes of the test set: the metrics of the class
+that most of the 5 nearest training rows have, by the cosine of their sentence vectors. The rows are
+those that the run trained on, with their noise (of --noise tokens the first epoch's). Null for a
+regression, and beyond 10,000 training rows, which would take long to encode.
+
     fairseq-scl evaluate outputs/ce/draw1 outputs/scl/draw1
 """
 
@@ -12,6 +17,7 @@ import argparse
 import json
 import platform
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,11 +26,14 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from fairseq_scl import manifest, tensorboard
+from fairseq_scl import manifest, metrics, tensorboard
 from fairseq_scl.classifier import CHECKPOINT
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_file, write_text
 from fairseq_scl.results import EMBEDDINGS, RESULT, Run
+
+NEIGHBOURS = 5
+MAX_TRAINING_ROWS = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,11 +80,15 @@ def evaluate(
     path = str(folder / CHECKPOINT)
     state = checkpoint_utils.load_checkpoint_to_cpu(path)
     [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task([path], state=state)
-    test = mismatched = features = names = None
+    test = mismatched = knn = features = names = None
     if split:
-        test, features, labels = test_metrics(model.eval(), cfg, task, split, batch_size)
+        measure = partial(test_metrics, model.eval(), cfg, task, batch_size)
+        test, features, labels = measure(task.load_dataset(split))
         if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
-            mismatched = test_metrics(model, cfg, task, "test1", batch_size)[0]
+            mismatched = measure(task.load_dataset("test1"))[0]
+        if task.class_names and len(train := task.load_dataset("train")) <= MAX_TRAINING_ROWS:
+            _, known, classes = measure(train)
+            knn = knn_metrics(known, classes, features, labels, len(task.class_names))
         with new_file(folder / EMBEDDINGS) as temporary, open(temporary, "wb") as file:
             np.savez(file, features=features, labels=labels)
         names = [task.class_names[label] if task.class_names else str(label) for label in labels]
@@ -99,6 +112,7 @@ def evaluate(
         "valid": float(state["extra_state"]["best"]),
         "split": split,
         "test": test,
+        "knn": knn,
         "test1": mismatched,
         "classes": task.class_names,
         "seconds": wall[-1][1] if wall else None,
@@ -111,8 +125,8 @@ def evaluate(
     write_text(folder / RESULT, text + "\n")
 
 
-def test_metrics(model, cfg, task, split: str, batch_size: int):
-    """Run the model over a split.
+def test_metrics(model, cfg, task, batch_size: int, dataset):
+    """Run the model over a split, each row of it once.
 
     Returns:
         The metrics by name, the sentence vectors `(rows, dim)` float32 and the labels `(rows,)`,
@@ -127,7 +141,8 @@ def test_metrics(model, cfg, task, split: str, batch_size: int):
     if use_cuda:
         model.cuda()
     criterion = task.build_criterion(cfg.criterion).eval()
-    batches = task.get_batch_iterator(task.load_dataset(split), max_sentences=batch_size)
+    dataset.order = None  # that of training may repeat rows
+    batches = task.get_batch_iterator(dataset, max_sentences=batch_size)
     head = model.classification_heads[cfg.criterion.classification_head_name]
     rows, features, labels, logs = [], [], [], []
     with torch.no_grad():
@@ -143,3 +158,25 @@ def test_metrics(model, cfg, task, split: str, batch_size: int):
     values = {key: float(value) for key, value in aggregate.get_smoothed_values().items()}
     order = torch.cat(rows).argsort()
     return values, torch.cat(features)[order].numpy(), torch.cat(labels)[order].numpy()
+
+
+def knn_metrics(
+    known: np.ndarray, classes: np.ndarray, features: np.ndarray, labels: np.ndarray, count: int
+) -> dict[str, float]:
+    """How right the nearest known rows are by majority; of classes that tie, the lowest id.
+
+    Args:
+        known, features: sentence vectors, `(known rows, dim)` and `(rows, dim)`.
+        classes, labels: ids below `count`, `(known rows,)` and `(rows,)`.
+
+    Returns:
+        `k`, how many were asked, and the metrics of a classification in percent.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    k = min(NEIGHBOURS, len(known))
+    said = KNeighborsClassifier(k, metric="cosine").fit(known, classes).predict(features)
+    confusion = metrics.confusion_matrix(torch.from_numpy(said), torch.from_numpy(labels), count)
+    return {"k": k} | {
+        metric.__name__: metric(confusion.numpy()) for metric in metrics.CLASSIFICATION
+    }

@@ -55,6 +55,14 @@ def f1(confusion: np.ndarray) -> float:
     return per_class[1] if len(per_class) == 2 else float(np.mean(per_class))
 
 
+def acc_and_f1(confusion: np.ndarray) -> float:
+    """The mean of accuracy and F1, in percent: GLUE's measure of MRPC and QQP."""
+    return (accuracy(confusion) + f1(confusion)) / 2
+
+
+CLASSIFICATION = (accuracy, mcc, f1, acc_and_f1)  # each from the confusion matrix
+
+
 def pearson(n: float, x: float, y: float, xx: float, yy: float, xy: float) -> float:
     """Pearson's r in percent from the count and the sums of x, y, x*x, y*y and x*y.
 

@@ -7,7 +7,13 @@ written 1,024 at a time.
 
     echo "a joy to watch" | fairseq-scl predict checkpoints/sst2-20-draw1
     fairseq-scl predict checkpoints/sst2-20-draw1 reviews.csv --sentence text --output labels.jsonl
+    fairseq-scl predict checkpoints/sst2-20-draw1 --neighbours 3 --labelled train.tsv
     fairseq-scl predict checkpoints/mnli --glue-submission MNLI --glue-dir glue --output submission
+
+--neighbours shows what a prediction resembles: "neighbours": [{"sentence": ..., "label": ...,
+"similarity": ...}, ...] (of pairs "sentences": [..., ...]), the K labelled sentences of FILE whose
+vectors are nearest by their cosine, the nearest first. FILE is a .tsv, .csv or .jsonl with the same
+--sentence columns and a --label, one of the model's classes; all of it is encoded before INPUT.
 
 The last form writes submission/MNLI-m.tsv and MNLI-mm.tsv as gluebenchmark.com takes them (AX: the
 diagnostic set, with a model of MNLI).
@@ -26,6 +32,8 @@ from tqdm import tqdm
 from fairseq_scl.classifier import CHECKPOINT, Classifier, Prediction, load
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_file
+from fairseq_scl.neighbours import Neighbour, Neighbours
+from fairseq_scl.prepare import check_labels
 from fairseq_scl.tables import (
     READERS,
     SUBMISSIONS,
@@ -56,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sentence2", metavar="COLUMN", help="for sentence pairs")
     parser.add_argument("--embedding", action="store_true", help="add the sentence vector")
     parser.add_argument(
+        "--neighbours", type=int, metavar="K", help="add the K nearest sentences of --labelled"
+    )
+    parser.add_argument("--labelled", type=Path, metavar="FILE", help="for --neighbours")
+    parser.add_argument(
+        "--label", metavar="COLUMN", default="label", help="of --labelled; default: %(default)s"
+    )
+    parser.add_argument(
         "--glue-submission", metavar="TASK", help=f"one of {', '.join(SUBMISSIONS)}"
     )
     parser.add_argument("--glue-dir", type=Path, metavar="DIR", help="where DIR/TASK/test.tsv lies")
@@ -72,14 +87,21 @@ def run(args: argparse.Namespace) -> None:
     if args.glue_submission is not None:
         submit(args)
         return
+    if (args.neighbours is None) != (args.labelled is None):
+        raise UserError("--neighbours and --labelled need each other")
+    if args.neighbours is not None and args.neighbours < 1:
+        raise UserError(f"--neighbours {args.neighbours} must be at least 1")
     rows = read_rows(args)
     classifier = load(args.model, args.cpu)
+    neighbours = None if args.labelled is None else read_labelled(args, classifier)
+    windows = predict(classifier, rows, args.input, args.batch_size)
+    told = entries(windows, args.embedding, neighbours, args.neighbours)
     if args.output is None:
-        write(predict(classifier, rows, args.input, args.batch_size), sys.stdout, args.embedding)
+        write(told, sys.stdout)
         return
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with new_file(args.output) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        write(predict(classifier, rows, args.input, args.batch_size), file, args.embedding)
+        write(told, file)
 
 
 def read_rows(args: argparse.Namespace) -> Iterable[tuple[str, ...]]:
@@ -88,14 +110,41 @@ def read_rows(args: argparse.Namespace) -> Iterable[tuple[str, ...]]:
         return (tuple(text.split("\t")) for _, text in decoded(sys.stdin.buffer, "standard input"))
     path = Path(args.input)
     if path.suffix in READERS:
-        names = (args.sentence, args.sentence2) if args.sentence2 else (args.sentence,)
-        return [row.sentences for row in read_file(path, Columns(names, label=""))]
+        return [row.sentences for row in read_file(path, columns(args, label=""))]
     return [tuple(text.split("\t")) for _, text in lines(path)]
+
+
+def columns(args: argparse.Namespace, label: str) -> Columns:
+    """The columns of INPUT and of FILE."""
+    names = (args.sentence, args.sentence2) if args.sentence2 else (args.sentence,)
+    return Columns(names, label)
+
+
+def read_labelled(args: argparse.Namespace, classifier: Classifier) -> Neighbours:
+    """The sentences of `args.labelled`, encoded.
+
+    Raises:
+        UserError: naming file and row, for a label or sentences that the model does not know, or
+            if there are fewer rows than neighbours.
+    """
+    path = args.labelled
+    rows = read_file(path, columns(args, args.label))
+    check_labels(path, rows, classifier.classes or None, required=True)
+    if args.neighbours > len(rows):
+        raise UserError(f"--neighbours {args.neighbours}: {path} has only {len(rows)} rows")
+    sentences = [row.sentences for row in rows]
+    labels = [str(row.label) for row in rows]
+    windows = predict(classifier, sentences, path, args.batch_size)
+    return Neighbours(
+        list(itertools.chain.from_iterable(windows)),
+        sentences,
+        labels if classifier.classes else list(map(float, labels)),
+    )
 
 
 def predict(
     classifier: Classifier, rows: Iterable[tuple[str, ...]], where: object, batch_size: int
-) -> Iterator[Prediction]:
+) -> Iterator[list[Prediction]]:
     """Predictions in the order of `rows`, a window at a time; `where` they are from, for errors."""
     total = len(rows) if isinstance(rows, list) else None
     source, done = iter(rows), 0
@@ -107,20 +156,47 @@ def predict(
                     raise UserError(
                         f"{where}, row {number}: {len(row)} fields, the model takes {wanted}"
                     )
-            yield from classifier.predict(window, batch_size)
+            yield classifier.predict(window, batch_size)
             done += len(window)
             progress.update(len(window))
 
 
-def write(predictions: Iterable[Prediction], file: TextIO, embedding: bool) -> None:
+def entries(
+    windows: Iterable[list[Prediction]],
+    embedding: bool,
+    neighbours: Neighbours | None,
+    k: int | None,
+) -> Iterator[dict]:
+    """What is told of each prediction; of its `k` neighbours, if any are wanted."""
+    for window in windows:
+        told = [entry(prediction, embedding) for prediction in window]
+        if neighbours and k:
+            for one, nearest in zip(told, neighbours.of(window, k), strict=True):
+                one["neighbours"] = list(map(neighbour_entry, nearest))
+        yield from told
+
+
+def entry(prediction: Prediction, embedding: bool) -> dict:
+    """What is told of a prediction, without its neighbours."""
+    told: dict = {"label": prediction.label}
+    if prediction.probabilities:
+        told["probabilities"] = prediction.probabilities
+    if embedding:
+        told["embedding"] = prediction.embedding.tolist()
+    return told
+
+
+def neighbour_entry(neighbour: Neighbour) -> dict:
+    """What is told of a neighbour."""
+    row, label, similarity = neighbour
+    told = {"sentence": row[0]} if len(row) == 1 else {"sentences": row}
+    return {**told, "label": label, "similarity": similarity}
+
+
+def write(told: Iterable[dict], file: TextIO) -> None:
     """Write each as a line of JSON."""
-    for prediction in predictions:
-        told: dict = {"label": prediction.label}
-        if prediction.probabilities:
-            told["probabilities"] = prediction.probabilities
-        if embedding:
-            told["embedding"] = prediction.embedding.tolist()
-        file.write(json.dumps(told, ensure_ascii=False) + "\n")
+    for one in told:
+        file.write(json.dumps(one, ensure_ascii=False) + "\n")
         file.flush()
 
 
@@ -137,7 +213,8 @@ def submit(args: argparse.Namespace) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     for name, (path, rows) in tests.items():
         sentences = [row.sentences for row in rows]
-        labels = [p.label for p in predict(classifier, sentences, path, args.batch_size)]
+        windows = predict(classifier, sentences, path, args.batch_size)
+        labels = [prediction.label for window in windows for prediction in window]
         with new_file(args.output / f"{name}.tsv") as temporary:
             text = "".join(f"{i}\t{shown(label)}\n" for i, label in enumerate(labels))
             temporary.write_text("index\tprediction\n" + text, encoding="utf-8")

@@ -18,6 +18,8 @@ in the caption. The metric is the one that chose the best checkpoint. The column
     test           the same on the test set
     test, top 3    the same over the three draws that are best on validation, as the paper counts;
                    of equally good draws the lower seeds come first
+    kNN            the test metric of the class that most of the five nearest training sentences
+                   have, in place of the classification head's; see fairseq-scl evaluate
     mismatched     MNLI's other test set
     seconds        how long training took
     pairs          draws that CE+SCL and the CE row of the same setting both have
@@ -53,6 +55,7 @@ TITLES = {
     "validation": "validation",
     "test": "test",
     "test_top3": "test, top 3",
+    "knn": "kNN",
     "mismatched": "mismatched",
     "seconds": "seconds",
     "pairs": "pairs",
@@ -67,6 +70,7 @@ TITLES = {
 LEGEND = {
     "validation": "Mean ± sample standard deviation over draws.",
     "test_top3": "Top 3: the three draws best on validation.",
+    "knn": "kNN: test, by the class of most of the five nearest training sentences.",
     "difference": "Difference: CE+SCL − CE on the test set over the draws of both, with its 95 % "
     "interval (Student's t); p of the paired t-test and of Wilcoxon's signed-rank test, each "
     "Holm-corrected over the table.",

@@ -109,6 +109,12 @@ class Run:
         mismatched = self.result.get("test1")
         return mismatched and mismatched[self.metric]
 
+    @property
+    def knn(self) -> float | None:
+        """The metric on the test set of what the nearest training rows say, if it was measured."""
+        knn = self.result.get("knn")
+        return knn[self.metric] if knn and self.metric in knn else None
+
 
 def changed(config: dict, defaults: dict) -> list[str]:
     """The options that are not at their defaults, as flags of fairseq-train."""
@@ -160,7 +166,7 @@ def read_runs(folder: Path) -> list[Run]:
         try:
             run = Run(path.parent, json.loads(path.read_text(encoding="utf-8")))
             _ = run.setting, run.loss, run.draw
-            _ = run.failed or (run.maximize, run.valid, run.test, run.mismatched)
+            _ = run.failed or (run.maximize, run.valid, run.test, run.mismatched, run.knn)
         except ValueError as error:
             raise UserError(f"{path}: not JSON ({error})") from None
         except (KeyError, TypeError, IndexError) as error:

@@ -179,6 +179,7 @@ def row(group: Group, comparison: Comparison | None) -> Row:
     runs = group.runs.values()
     seconds = [run.result["seconds"] for run in runs if run.result["seconds"]]
     mismatched = [run.mismatched for run in runs if run.mismatched is not None]
+    knn = [run.knn for run in runs if run.knn is not None]
     cells: Row = {
         **group.setting,
         "loss": group.loss,
@@ -188,6 +189,8 @@ def row(group: Group, comparison: Comparison | None) -> Row:
     if group.test:
         cells["test"] = spread(list(group.test.values()))
         cells["test_top3"] = spread(group.best_tests)
+    if knn:
+        cells["knn"] = spread(knn)
     if mismatched:
         cells["mismatched"] = spread(mismatched)
     if seconds:
@@ -234,6 +237,7 @@ def details(run: Run, root: Path) -> Row:
     measured = {
         "validation": run.valid,
         "test": run.test,
+        "knn": run.knn,
         "mismatched": run.mismatched,
         "seconds": run.result["seconds"],
         "speed": run.result.get("updates_per_second"),

@@ -94,6 +94,7 @@ def test_evaluate_reports_mnlis_mismatched_set_as_well(recipe, encoder, tmp_path
         assert tuple(counted) == rows
         main(["evaluate", str(run_folder)])
         result = json.loads((run_folder / "result.json").read_text())
+        assert result["knn"]["k"] == 5
         assert result["test1"]["accuracy"] == pytest.approx(
             100 / rows[1] * round(result["test1"]["accuracy"] * rows[1] / 100)
         )
@@ -115,6 +116,9 @@ def test_report_reads_what_evaluate_wrote(runs, capsys):
         values = [result["test"]["accuracy"] for result in results]
         expected = f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
         assert row[header.index("test")] == expected
+        values = [result["knn"]["accuracy"] for result in results]
+        expected = f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+        assert row[header.index("kNN")] == expected
     assert rows[1][header.index("pairs")] == "2"
     for told in ("N 20", "protocol given", "encoder sentence_roberta", "metric accuracy"):
         assert told in printed

@@ -231,6 +231,43 @@ def test_translations_join_or_replace_their_originals(recipe, translated, tmp_pa
     assert batch["target"].view(-1).tolist() == labels
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_evaluate_asks_translations_as_the_run_trained_on_them(
+    recipe, translated, tmp_path, monkeypatch, replace
+):
+    from conftest import PACKAGE, train
+
+    from fairseq_scl import evaluate
+    from fairseq_scl.classifier import load
+    from fairseq_scl.cli import main
+    from fairseq_scl.tables import Columns, read_file
+
+    flags, drawn = from_the_first_300(recipe)
+    noise = ("--noise", "back-translation", "--noise-temperature", 0.3, "--noise-ratio", 2)
+    more = ("--max-update", 1, *flags, *noise, *["--noise-replace"] * replace)
+    folder = tmp_path / "run"
+    train([str(translated), *recipe.flags(folder, *more)[1:]])
+    asked = []
+    monkeypatch.setattr(evaluate, "knn_metrics", lambda *known: asked.extend(known[:2]))
+    main(["evaluate", str(folder)])
+    rows = read_file(PACKAGE / "sample_data" / "train.tsv", Columns(("sentence",), "label"))
+    classifier = load(folder)
+    sentences, labels = [], []
+    for row in drawn.tolist():
+        originals = [] if replace else [rows[row].sentences[0]]
+        group = [*originals, *(f"row {row} translated {number}" for number in range(2))]
+        sentences += group
+        labels += [classifier.classes.index(rows[row].label)] * len(group)
+    expected = np.stack([one.embedding for one in classifier.predict(sentences)])
+    known, classes = asked
+    assert classes.tolist() == labels
+    for row in np.unique(drawn):  # the rows of one source come in any order
+        at = np.flatnonzero(np.repeat(drawn, len(group)) == row)
+        distances = np.abs(known[at][:, None] - expected[at][None]).max(2)
+        assert sorted(distances.argmin(1)) == list(range(len(group)))
+        assert distances.min(1).max() < 1e-4
+
+
 def test_a_ratio_beyond_what_is_stored_is_refused(recipe, translated, tmp_path):
     flags, drawn = from_the_first_300(recipe)
     task = translating(recipe, tmp_path, translated, *flags, "--noise-ratio", 3)

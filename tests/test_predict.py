@@ -94,6 +94,7 @@ def test_a_regression_gives_numbers(of_numbers):
     numbers = [p.label for p in load(of_numbers).predict(PAIRS)]
     expected = np.corrcoef(numbers, [-3, 0.5, 9, 2])[0, 1]
     assert result["test"]["pearson"] == pytest.approx(100 * expected, abs=1e-3)
+    assert result["knn"] is None
 
 
 def test_neither_the_batch_size_nor_the_neighbours_matter(loaded):
@@ -184,6 +185,121 @@ def test_pairs_in_a_file_or_on_a_line(of_pairs, tmp_path, capsys):
     assert printed(capsys) == from_columns
     with pytest.raises(SystemExit, match=r"in.csv, row 1: 1 fields, the model takes two sentences"):
         main(["predict", str(of_pairs), str(table), "--sentence", "p"])
+
+
+def cosine(a, b):
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def test_neighbours_are_the_nearest_labelled_sentences(trained, loaded, tmp_path, capsys):
+    sentences = ["a joy", "so very dull", "it is fine"]
+    (tmp_path / "in.txt").write_text("\n".join(sentences))
+    labelled = tmp_path / "labelled.csv"
+    labelled.write_text("class,text\n" + "".join(f'{r.label},"{r.sentences[0]}"\n' for r in ROWS))
+    main([
+        "predict", str(trained), str(tmp_path / "in.txt"), "--neighbours", "7",
+        "--labelled", str(labelled), "--sentence", "text", "--label", "class",
+    ])  # fmt: skip
+    told = printed(capsys)
+    vectors = [loaded.predict([sentence])[0].embedding for sentence in SENTENCES]
+    rows = {row.sentences[0]: at for at, row in enumerate(ROWS)}
+    for sentence, entry in zip(sentences, told, strict=True):
+        [prediction] = loaded.predict([sentence])
+        assert entry["label"] == prediction.label
+        similarities = [cosine(prediction.embedding, vector) for vector in vectors]
+        shown = [neighbour["similarity"] for neighbour in entry["neighbours"]]
+        np.testing.assert_allclose(shown, sorted(similarities, reverse=True)[:7], atol=1e-5)
+        assert shown == sorted(shown, reverse=True)
+        for neighbour in entry["neighbours"]:
+            assert neighbour.keys() == {"sentence", "label", "similarity"}
+            at = rows[neighbour["sentence"]]
+            assert neighbour["label"] == ROWS[at].label
+            assert neighbour["similarity"] == pytest.approx(similarities[at], abs=1e-5)
+
+
+def test_neighbours_do_not_depend_on_the_window(trained, tmp_path, monkeypatch, capsys):
+    labelled = PACKAGE / "sample_data" / "test.tsv"
+    wanted = ["--neighbours", "2", "--labelled", str(labelled)]
+    main(["predict", str(trained), str(labelled), *wanted])
+    whole = printed(capsys)
+    for row, entry in zip(ROWS, whole, strict=True):  # a labelled sentence is nearest to itself
+        [nearest, second] = entry["neighbours"]
+        assert (nearest["sentence"], nearest["label"]) == (row.sentences[0], row.label)
+        assert nearest["similarity"] == pytest.approx(1, abs=1e-5)
+        assert second["similarity"] <= nearest["similarity"]
+    monkeypatch.setattr("fairseq_scl.predict.WINDOW", 3)
+    main(["predict", str(trained), str(labelled), *wanted, "--batch-size", "2"])
+    for entry, other in zip(printed(capsys), whole, strict=True):
+        assert entry["neighbours"][0]["sentence"] == other["neighbours"][0]["sentence"]
+
+
+def test_neighbours_of_pairs_are_pairs_and_of_a_regression_have_numbers(
+    of_pairs, of_numbers, tmp_path, capsys
+):
+    (tmp_path / "in.txt").write_text("no dog\tit sleeps well\n")
+    for model, labels in ((of_pairs, ["no", "yes", "no", "yes"]), (of_numbers, [-3, 0.5, 9, 2])):
+        labelled = tmp_path / "labelled.jsonl"
+        records = [
+            {"a": a, "b": b, "label": label} for (a, b), label in zip(PAIRS, labels, strict=True)
+        ]
+        labelled.write_text("".join(json.dumps(record) + "\n" for record in records))
+        columns = ["--sentence", "a", "--sentence2", "b"]
+        wanted = ["--neighbours", "4", "--labelled", str(labelled), *columns]
+        main(["predict", str(model), str(tmp_path / "in.txt"), *wanted])
+        [entry] = printed(capsys)
+        nearest = entry["neighbours"]
+        assert (nearest[0]["sentences"], nearest[0]["label"]) == (list(PAIRS[1]), labels[1])
+        found = {tuple(one["sentences"]): one["label"] for one in nearest}
+        assert found == dict(zip(PAIRS, labels, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "told"),
+    [
+        (None, ["--neighbours", "1"], "--neighbours and --labelled need each other"),
+        ("x", ["--labelled", "FILE"], "--neighbours and --labelled need each other"),
+        ("x", ["--neighbours", "0"], "--neighbours 0 must be at least 1"),
+        ("sentence\tlabel\na\tnegative\n", [], "--neighbours 2: FILE has only 1 rows"),
+        ("sentence\tlabel\n", [], "FILE has no rows"),
+        (
+            "text\tlabel\na\tnegative\n",
+            [],
+            "FILE: no column 'sentence'; the columns are text, label",
+        ),
+        ("sentence\tclass\na\tnegative\n", [], "FILE, row 2: no label"),
+        ("sentence\tlabel\na\tnegative\nb\n", [], "FILE, row 3: 1 fields, at least 2 are needed"),
+        (
+            "sentence\tlabel\na\tnegative\nb\tfine\n",
+            [],
+            "FILE, row 3: label 'fine' does not occur in the training data (negative, positive)",
+        ),
+        (
+            "sentence\tb\tlabel\na\tb\tnegative\na\tb\tnegative\n",
+            ["--sentence2", "b"],
+            "FILE, row 1: 2 fields, the model takes a sentence",
+        ),
+    ],
+)
+def test_labelled_sentences_that_cannot_be_used(trained, tmp_path, content, more, told):
+    labelled = tmp_path / "labelled.tsv"
+    labelled.write_text(content or "")
+    more = [str(labelled) if argument == "FILE" else argument for argument in more]
+    if content and "--labelled" not in more:
+        more = ["--neighbours", "2", "--labelled", str(labelled), *more]
+    (tmp_path / "in.txt").write_text("fine\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(trained), str(tmp_path / "in.txt"), *more])
+    assert str(stop.value) == f"fairseq-scl: error: {told.replace('FILE', str(labelled))}"
+
+
+def test_labels_of_a_regression_must_be_numbers(of_numbers, tmp_path):
+    labelled = tmp_path / "labelled.tsv"
+    labelled.write_text("a\tb\tlabel\nx\ty\thigh\n")
+    (tmp_path / "in.txt").write_text("x\ty\n")
+    columns = ["--sentence", "a", "--sentence2", "b"]
+    wanted = ["--neighbours", "1", "--labelled", str(labelled), *columns]
+    with pytest.raises(SystemExit, match=r"labelled.tsv, row 2: label 'high' is not a number$"):
+        main(["predict", str(of_numbers), str(tmp_path / "in.txt"), *wanted])
 
 
 def glue(folder, name, header, rows):

@@ -247,6 +247,33 @@ def test_mnlis_mismatched_set_has_a_column(tree):
     assert tree.rows()[0]["mismatched"] == shown([70.0, 72.0])
 
 
+def test_knn_has_a_column_where_some_row_has_it(tree):
+    ce_and_scl(tree)
+    assert "kNN" not in tree.rows()[0]
+    for draw, value in enumerate([60.0, 64.0], 1):
+        knn = {"k": 5, "accuracy": value, "f1": 0.0}
+        tree.evaluated(f"scl/draw{draw}", 70, 80.0, draw=draw, weight=0.9, more={"knn": knn})
+    ce, scl = tree.rows()
+    assert (ce["kNN"], scl["kNN"]) == ("", shown([60.0, 64.0]))
+    title, legend = "kNN", "kNN: test, by the class of most of the five nearest training sentences."
+    rendered = {name: render(tree.summary) for name, render in RENDERERS.items()}
+    for name in ("markdown", "latex", "html"):
+        assert title in rendered[name] and legend in rendered[name]
+    assert r"62.0 $\pm$ 2.8" in rendered["latex"]
+    row = list(csv.DictReader(io.StringIO(rendered["csv"])))[1]
+    assert (float(row["knn_mean"]), float(row["knn_std"])) == (62.0, np.std([60, 64], ddof=1))
+    summary, runs = Page(rendered["html"]).tables
+    assert summary[2][summary[0].index(title)] == shown([60.0, 64.0])
+    assert [one[runs[0].index(title)] for one in runs[-5:-3]] == ["60.0", "64.0"]
+
+
+@pytest.mark.parametrize(("metric", "shown"), [("mcc", "45.0"), ("loss", None)])
+def test_knn_is_of_the_metric_of_the_row(tree, metric, shown):
+    knn = {"k": 5, "accuracy": 80.0, "mcc": 45.0}
+    tree.evaluated("ce", 70, 60.0, metric=metric, more={"knn": knn})
+    assert tree.rows()[0].get("kNN") == shown
+
+
 def test_metrics_are_never_mixed(tree):
     tree.draws("mcc", [60.0, 62.0], data="CoLA", metric="mcc")
     tree.draws("accuracy", [84.0, 85.0], data="CoLA", metric="accuracy")
@@ -417,6 +444,9 @@ def test_cells_as_text(cell, shown):
     assert text(cell, 1) == shown
 
 
+DAMAGED_KNN = json.dumps(
+    {"config": Tree(None).config(), "valid": 1, "test": None, "seconds": None, "knn": 3}
+)
 HOSTILE = "a<b>&\"'|*`[x](y)_{$%#~^\\"
 
 
@@ -603,6 +633,7 @@ def test_a_place_it_cannot_write_to_is_told_in_one_line(tree, tmp_path, output, 
     [
         ("{", "result.json: not JSON"),
         ("[]", "result.json: not what this version writes"),
+        (DAMAGED_KNN, r"result.json: not what this version writes \(TypeError"),
         ('{"valid": 1}', r"result.json: not what this version writes \(KeyError\('config'\)\)"),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_failed_run_is_told_and_does_not_stop_the_others(recipe, tmp_path):
 def test_a_search_does_not_read_the_test_set(recipe, tmp_path):
     assert study(recipe, tmp_path, "split=null", "criterion.scl_weight=0.9").returncode == 0
     [one] = read_runs(tmp_path)
-    assert one.test is None
+    assert one.test is None and one.knn is None
     assert one.valid > 0
     assert not (one.folder / "test_embeddings.npz").exists()
 

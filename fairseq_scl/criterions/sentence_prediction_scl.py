@@ -292,9 +292,8 @@ def log_classification(total: dict, sentences) -> None:
         return lambda meters: function(_array(meters["_confusion"].sum))
 
     log.log_scalar_sum("_confusion", total["confusion"])
-    for function in (metrics.accuracy, metrics.mcc, metrics.f1):
+    for function in metrics.CLASSIFICATION:
         log.log_derived(function.__name__, derived(function))
-    log.log_derived("acc_and_f1", derived(lambda c: (metrics.accuracy(c) + metrics.f1(c)) / 2))
 
 
 MOMENTS = ("_n", "_x", "_y", "_xx", "_yy", "_xy")
