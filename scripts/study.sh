@@ -111,6 +111,9 @@ prepare() { # data set
   do_it fairseq-scl prepare "$data_dir/$1" --encoder "$imported" "${source[@]}"
 }
 
+# Large pages for large blocks: 4 % less time for an update on a CPU (glibc).
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
+
 # Runs one study: its name, then Hydra's overrides; ends with 1 if a run failed. $start: a model to
 # start from, instead of the encoder.
 study() {

@@ -133,13 +133,16 @@ def test_other_launchers_give_the_same_results(recipe, finished, tmp_path, launc
     assert outcomes(tmp_path) == outcomes(finished)
 
 
-def test_a_study_killed_again_and_again_ends_as_an_undisturbed_one(recipe, finished, tmp_path):
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_study_killed_again_and_again_ends_as_an_undisturbed_one(
+    recipe, finished, tmp_path, kills
+):
     command = [sys.executable, "-m", "fairseq_scl.study"]
     command += overrides(
         recipe, tmp_path, *GRID, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
     )
     chance = random.Random(3)
-    for _ in range(4):
+    for _ in range(kills):
         process = subprocess.Popen(
             command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL
         )

@@ -398,6 +398,35 @@ def test_nothing_that_lies_in_a_file_is_executed(
     assert not (tmp_path / "executed").exists()
 
 
+def test_a_checkpoint_cannot_name_code_to_import(place, tmp_path, monkeypatch):
+    copy = tmp_path / "a copy"
+    shutil.copytree(place, copy)
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    (evil / "__init__.py").write_text(f"import os; os.mkdir({str(tmp_path / 'executed')!r})\n")
+    monkeypatch.chdir(copy)
+    path = copy / "run" / "checkpoint_best.pt"
+    state = torch.load(path, weights_only=True)
+    state["cfg"]["common"]["user_dir"] = str(evil)
+    torch.save(state, path)
+    for command in (PREDICT, "evaluate run"):
+        main(shlex.split(command))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_tag_in_a_config_is_not_followed(tmp_path):
+    path = tmp_path / "evil.yaml"
+    path.write_text(f"a: !!python/object/apply:os.mkdir [{tmp_path / 'executed'}]\n")
+    finished = subprocess.run(
+        [Path(sys.executable).with_name("fairseq-hydra-train"), "--config-dir", tmp_path,
+         "--config-name", "evil"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert finished.returncode != 0
+    assert "python/object/apply:os.mkdir" in finished.stderr
+    assert not (tmp_path / "executed").exists()
+
+
 @settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
