@@ -14,11 +14,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tiny models, and several processes on two
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 PACKAGE = ROOT / "fairseq_scl"
+PROGRAMS = ("test_distributed", "test_export", "test_memory", "test_roberta_large", "test_scripts")
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs the shared data where it is absent."""
+    """Skip what needs the shared data where it is absent; tell what trains or makes a model."""
     for item in items:
+        if {"encoder", "recipe"} & set(item.fixturenames) or item.path.stem in PROGRAMS:
+            item.add_marker("integration")
         if item.get_closest_marker("needs_shared_data") and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"{SHARED} is absent"))
 
