@@ -9,6 +9,7 @@ from fairseq.models.transformer import TransformerEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairseq_scl.models import packed_encoder
 from fairseq_scl.models.packed_encoder import PackedEncoder, Packing, attention, group_by_length
 
 PAD, VOCABULARY = 1, 20
@@ -125,3 +126,25 @@ def test_attention_with_dropout_is_attention_times_a_mask():
     torch.testing.assert_close(attention(q, k, v, is_token, 1e-9), without)
     means = sum(attention(q, k, v, is_token, 0.3) for _ in range(2000)) / 2000
     torch.testing.assert_close(means, without, rtol=0, atol=0.15)
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_the_size_of_groups_changes_nothing(monkeypatch, size):
+    _, encoder = encoders()
+    tokens = batch([9, 4, 12, 1, 7, 7, 2])
+    expected = encoder(tokens)["encoder_out"][0]
+    monkeypatch.setattr(packed_encoder, "GROUP", size)
+    torch.testing.assert_close(encoder(tokens)["encoder_out"][0], expected, rtol=0, atol=1e-12)
+
+
+def test_one_group_of_the_whole_batch_as_on_a_gpu(monkeypatch):
+    _, encoder = encoders()
+    tokens = batch([9, 4, 12, 1, 7, 7, 2])
+    expected = encoder(tokens)["encoder_out"][0]
+
+    def whole(is_token, size):
+        packing = Packing.of(is_token)
+        return packing, [packing]
+
+    monkeypatch.setattr(packed_encoder, "group_by_length", whole)
+    torch.testing.assert_close(encoder(tokens)["encoder_out"][0], expected, rtol=0, atol=1e-12)

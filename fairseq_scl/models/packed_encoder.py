@@ -154,10 +154,12 @@ class PackedEncoder(TransformerEncoder):
             fairseq's dictionary. The hidden states in `encoder_out` and, if asked for, in
             `encoder_states` are `(length, batch, dim)`, 0 at padding.
         """
-        on_cpu = src_tokens.device.type == "cpu"  # elsewhere a step is bound by its launches
-        packing, groups = group_by_length(
-            src_tokens.ne(self.padding_idx), GROUP if on_cpu else len(src_tokens)
-        )
+        is_token = src_tokens.ne(self.padding_idx)
+        if src_tokens.device.type == "cpu":
+            packing, groups = group_by_length(is_token, GROUP)
+        else:  # where a step is bound by its launches, and waits for the device cost most
+            packing = Packing.of(is_token)
+            groups = [packing]
         embedded, token_embeddings = self.forward_embedding(src_tokens, token_embeddings)
         x = packing.pack(embedded).unsqueeze(1)
         states = [x]
