@@ -39,6 +39,7 @@ from fairseq_scl.tables import (
     SUBMISSIONS,
     Columns,
     decoded,
+    labels_of,
     lines,
     read_file,
     read_glue_test,
@@ -210,6 +211,12 @@ def submit(args: argparse.Namespace) -> None:
         raise UserError("--glue-submission needs --glue-dir and --output")
     tests = read_glue_test(args.glue_submission, args.glue_dir)
     classifier = load(args.model, args.cpu)
+    wanted = sorted(labels_of(args.glue_submission))
+    if sorted(classifier.classes) != wanted:
+        raise UserError(
+            f"{args.model} says {' or '.join(classifier.classes) or 'a number'}, "
+            f"{args.glue_submission} wants {' or '.join(wanted) or 'a number'}"
+        )
     args.output.mkdir(parents=True, exist_ok=True)
     for name, (path, rows) in tests.items():
         sentences = [row.sentences for row in rows]

@@ -220,7 +220,7 @@ def check_labels(path: Path, rows: list[Row], classes: list[str] | None, require
 
 def compare_with_published(task: str, splits: Splits, classes: list[str] | None) -> None:
     """Refuse another number of labels than the GLUE task has; warn of other numbers of rows."""
-    expected = GLUE[task].classes
+    expected = len(GLUE[task].labels)
     if classes is not None and len(classes) != expected:
         raise UserError(
             f"{splits['train'][0]}: {len(classes)} labels ({first_ten(classes)}), "

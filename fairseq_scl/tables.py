@@ -33,14 +33,18 @@ class GlueTask:
 
     columns: Columns
     rows: tuple[int, ...]  # of each split, in the order of `files`
-    classes: int = 2  # of a classification
+    labels: tuple[str, ...] = ("0", "1")  # none for a regression
     more_rows: int = 0  # what some copies have beyond `rows`
-    regression: bool = False
     headless: tuple[str, ...] = ()  # column names of train and dev where they have no header
     skip_short_rows: bool = False
     files: dict[str, str] = field(
         default_factory=lambda: {"train": "train.tsv", "valid": "dev.tsv", "test": "test.tsv"}
     )
+
+    @property
+    def regression(self) -> bool:
+        """Whether labels are numbers to predict."""
+        return not self.labels
 
     @property
     def published_rows(self) -> dict[str, int]:
@@ -49,6 +53,8 @@ class GlueTask:
 
 
 PAIR = ("sentence1", "sentence2")
+NLI = ("contradiction", "entailment", "neutral")
+NLI_2 = ("entailment", "not_entailment")
 MNLI_FILES = {
     "train": "train.tsv",
     "valid": "dev_matched.tsv",
@@ -64,7 +70,7 @@ GLUE = {
     ),
     "SST-2": GlueTask(Columns(("sentence",), "label"), (67349, 872, 1821)),
     "MRPC": GlueTask(Columns(("#1 String", "#2 String"), "Quality"), (3668, 408, 1725)),
-    "STS-B": GlueTask(Columns(PAIR, "score"), (5749, 1500, 1379), regression=True),
+    "STS-B": GlueTask(Columns(PAIR, "score"), (5749, 1500, 1379), labels=()),
     # a few published rows lack fields; GLUE's own code skips them
     "QQP": GlueTask(
         Columns(("question1", "question2"), "is_duplicate"),
@@ -75,11 +81,13 @@ GLUE = {
     "MNLI": GlueTask(
         Columns(PAIR, "gold_label"),
         (392702, 9815, 9832, 9796, 9847),
-        classes=3,
+        labels=NLI,
         files=MNLI_FILES,
     ),
-    "QNLI": GlueTask(Columns(("question", "sentence"), "label"), (104743, 5463, 5463)),
-    "RTE": GlueTask(Columns(PAIR, "label"), (2490, 277, 3000)),
+    "QNLI": GlueTask(
+        Columns(("question", "sentence"), "label"), (104743, 5463, 5463), labels=NLI_2
+    ),
+    "RTE": GlueTask(Columns(PAIR, "label"), (2490, 277, 3000), labels=NLI_2),
     "WNLI": GlueTask(Columns(PAIR, "label"), (635, 71, 146)),
 }
 
@@ -90,7 +98,12 @@ SUBMISSIONS = {
     "MNLI": {"MNLI-m": ("MNLI", "test"), "MNLI-mm": ("MNLI", "test1")},
     "AX": {"AX": ("AX", "test")},
 }
-AX = GlueTask(Columns(PAIR, "label"), (1104,), classes=3, files={"test": "AX.tsv"})
+AX = GlueTask(Columns(PAIR, "label"), (1104,), labels=NLI, files={"test": "AX.tsv"})
+
+
+def labels_of(submission: str) -> tuple[str, ...]:
+    """What may stand in a submission; nothing for a regression."""
+    return (AX if submission == "AX" else GLUE[submission]).labels
 
 
 def unlike_published(task: str, split: str, rows: int) -> str | None:

@@ -1,5 +1,6 @@
 """predict: what training and evaluate saw, from text alone."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -9,11 +10,11 @@ import numpy as np
 import pytest
 from conftest import PACKAGE, prepare, run, train
 
-from fairseq_scl import classifier
+from fairseq_scl import classifier, predict, tables
 from fairseq_scl.classifier import load
 from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
-from fairseq_scl.tables import Columns, read_file
+from fairseq_scl.tables import GLUE, SUBMISSIONS, Columns, read_file
 
 ROWS = read_file(PACKAGE / "sample_data" / "test.tsv", Columns(("sentence",), "label"))
 SENTENCES = [row.sentences[0] for row in ROWS]
@@ -53,6 +54,7 @@ def train_on(recipe, encoder, folder, labels, *regression):
     records = [
         {"a": a, "b": b, "label": label} for (a, b), label in zip(PAIRS, labels, strict=True)
     ]
+    folder.mkdir(exist_ok=True)
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     data = prepare(
@@ -308,34 +310,58 @@ def glue(folder, name, header, rows):
     (folder / name).write_text(text)
 
 
-def test_submissions_are_in_the_sites_format(of_pairs, of_numbers, trained, tmp_path):
-    header = ("index", "sentence1", "sentence2")
-    for name, rows in {"test_matched": 9796, "test_mismatched": 9847}.items():
-        pairs = [(i, *PAIRS[i % 4]) for i in range(rows)]
-        glue(tmp_path / "MNLI", f"{name}.tsv", header, pairs)
-    glue(tmp_path / "STS-B", "test.tsv", header, [(i, *PAIRS[i % 4]) for i in range(1379)])
-    sentences = [(i, SENTENCES[i % 200]) for i in range(1821)]
-    glue(tmp_path / "SST-2", "test.tsv", ("index", "sentence"), sentences)
-    submission = tmp_path / "submission"
+@pytest.mark.parametrize("submission", SUBMISSIONS)
+def test_a_submission_is_in_the_sites_format(
+    submission, recipe, encoder, of_numbers, loaded, tmp_path, monkeypatch
+):
+    names = tables.labels_of(submission)
+    task = tables.AX if submission == "AX" else GLUE[submission]
+    columns = task.columns.sentences
+    for of_task, split in SUBMISSIONS[submission].values():
+        published = tables.AX if of_task == "AX" else GLUE[of_task]
+        rows = [(i, *PAIRS[i % 4][: len(columns)]) for i in range(4)]
+        glue(tmp_path / of_task, published.files[split], ("index", *columns), rows)
+    four = dataclasses.replace(task, rows=(4,) * len(task.files))
+    if submission == "AX":
+        monkeypatch.setattr(tables, "AX", four)
+    else:
+        monkeypatch.setitem(GLUE, submission, four)
+    if len(columns) == 1:
+        model, run = dataclasses.replace(loaded, classes=list(names)), loaded.run
+        monkeypatch.setattr(predict, "load", lambda *_: model)
+    elif names:
+        run = train_on(
+            recipe, encoder, tmp_path / "model", [names[i % len(names)] for i in range(4)]
+        )
+        model = load(run)
+    else:
+        run, model = of_numbers, load(of_numbers)
+    where = ["--output", str(tmp_path / "out"), "--glue-dir", str(tmp_path)]
+    main(["predict", str(run), "--glue-submission", submission, *where])
+    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == sorted(
+        SUBMISSIONS[submission]
+    )
+    sentences = [pair if len(columns) == 2 else pair[0] for pair in PAIRS]
+    expected = [predict.shown(p.label) for p in model.predict(sentences)]
+    for path in (tmp_path / "out").iterdir():
+        lines = path.read_text().splitlines()
+        assert lines == ["index\tprediction", *(f"{i}\t{x}" for i, x in enumerate(expected))]
+    if submission == "STS-B":
+        assert all(0 <= float(number) <= 5 for number in expected)
+    else:
+        assert set(expected) <= set(names)
 
-    def submit(model, task):
-        where = ["--output", str(submission), "--glue-dir", str(tmp_path)]
-        main(["predict", str(model), "--glue-submission", task, *where])
 
-    submit(of_pairs, "MNLI")
-    submit(of_numbers, "STS-B")
-    submit(trained, "SST-2")
-    names = ["MNLI-m.tsv", "MNLI-mm.tsv", "SST-2.tsv", "STS-B.tsv"]
-    assert sorted(path.name for path in submission.iterdir()) == names
-    expected = [p.label for p in load(of_pairs).predict(PAIRS)]
-    lines = (submission / "MNLI-mm.tsv").read_text().splitlines()
-    assert lines[0] == "index\tprediction"
-    assert lines[1:] == [f"{i}\t{expected[i % 4]}" for i in range(9847)]
-    numbers = [line.split("\t")[1] for line in (submission / "STS-B.tsv").read_text().splitlines()]
-    assert all(0 <= float(number) <= 5 for number in numbers[1:])
-    glue(tmp_path / "SST-2", "test.tsv", ("index", "sentence"), sentences[:-1])
+def test_a_submission_of_another_size_or_by_another_model_is_refused(trained, tmp_path):
+    rows = [(i, SENTENCES[i % 200]) for i in range(1821)]
+    where = ["--output", str(tmp_path / "out"), "--glue-dir", str(tmp_path)]
+    glue(tmp_path / "SST-2", "test.tsv", ("index", "sentence"), rows)
+    with pytest.raises(SystemExit, match=r"says negative or positive, SST-2 wants 0 or 1$"):
+        main(["predict", str(trained), "--glue-submission", "SST-2", *where])
+    glue(tmp_path / "SST-2", "test.tsv", ("index", "sentence"), rows[:-1])
     with pytest.raises(SystemExit, match=r"test.tsv has 1,820 rows, the published set 1,821"):
-        submit(trained, "SST-2")
+        main(["predict", str(trained), "--glue-submission", "SST-2", *where])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
