@@ -1,23 +1,30 @@
-"""Turn a fine-tuned model into a folder that Hugging Face's transformers loads.
+"""Turn a fine-tuned model into a folder that runs without fairseq.
 
-OUTPUT receives config.json with the labels, model.safetensors, the tokenizer and README.md, a model
-card with the run's result.json. AutoModelForSequenceClassification and
-pipeline("text-classification") then compute what fairseq does.
+OUTPUT receives the model, tokenizer.json and README.md, a model card with the run's result.json.
 
     fairseq-scl export checkpoints/sst2-20-draw1 exported
 
-A model with --pooling mean (MiniLM) has no such class there and is refused, as is one whose
-tokenizer is a sentencepiece model.
+--format says for which library; the outputs are fairseq's, but for rounding:
+
+transformers  for AutoModelForSequenceClassification and pipeline("text-classification"), which
+              have no class for --pooling mean (MiniLM)
+onnx          model.onnx for ONNX Runtime: input_ids and attention_mask in, logits and
+              sentence_embedding out; tokenizer.json cuts and pads. Any model. Needs
+              pip install 'fairseq-scl[onnx]'
+
+What a format does not compute is refused, as are encoders with a sentencepiece model.
 """
 
 import argparse
 from pathlib import Path
 
-from fairseq_scl import export_transformers, exportable
+from fairseq_scl import export_onnx, export_transformers, exportable
 from fairseq_scl.classifier import CHECKPOINT, load
 from fairseq_scl.encoder_folder import TOKENIZER_JSON
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_folder
+
+FORMATS = {"transformers": export_transformers, "onnx": export_onnx}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,13 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL", type=Path, help=f"a run's folder ({CHECKPOINT}) or a checkpoint"
     )
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder to make")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="transformers", help="default: %(default)s"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Export `args.model` to `args.output`."""
     if args.output.exists():
         raise UserError(f"{args.output} exists already")
-    form = export_transformers
+    form = FORMATS[args.format]
     source = exportable.read(load(args.model, cpu=True))
     if reason := form.objection(source):
         raise UserError(f"{source.classifier.run} cannot be exported: {reason}")

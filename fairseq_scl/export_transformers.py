@@ -20,7 +20,10 @@ model = pipeline("text-classification", model=".")
 def objection(source: Exportable) -> str | None:
     """Why a model cannot be exported; None if it can."""
     if source.pooling != "cls":
-        return f"--pooling {source.pooling} has no sequence classification class in transformers"
+        return (
+            f"--pooling {source.pooling} has no sequence classification class in transformers; "
+            "--format onnx needs none"
+        )
     return objection_to_encoder(source)
 
 

@@ -17,14 +17,17 @@ SOURCES = {"roberta": roberta_source, "bert": bert_source}
 PAIRS = [("A ferry.", "It left late."), ("Soup", "Best in town!"), ("why", ""), ("so " * 90, "x")]
 
 
-@pytest.fixture(scope="module", params=SOURCES)
-def encoder_of(request, tmp_path_factory):
+def import_encoder(kind, folder):
     """A small random model of transformers, imported."""
-    folder = tmp_path_factory.mktemp(request.param)
     (folder / "source").mkdir()
-    SOURCES[request.param](folder / "source")
+    SOURCES[kind](folder / "source")
     main(["import-model", str(folder / "source"), str(folder / "encoder")])
     return folder / "encoder"
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def encoder_of(request, tmp_path_factory):
+    return import_encoder(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def train_on(encoder, folder, data, *more):
