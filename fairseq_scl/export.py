@@ -11,6 +11,7 @@ transformers  for AutoModelForSequenceClassification and pipeline("text-classifi
 onnx          model.onnx for ONNX Runtime: input_ids and attention_mask in, logits and
               sentence_embedding out; tokenizer.json cuts and pads. Any model. Needs
               pip install 'fairseq-scl[onnx]'
+setfit        for SetFitModel.from_pretrained; one sentence, and no regression
 
 What a format does not compute is refused, as are encoders with a sentencepiece model.
 """
@@ -18,13 +19,13 @@ What a format does not compute is refused, as are encoders with a sentencepiece 
 import argparse
 from pathlib import Path
 
-from fairseq_scl import export_onnx, export_transformers, exportable
+from fairseq_scl import export_onnx, export_setfit, export_transformers, exportable
 from fairseq_scl.classifier import CHECKPOINT, load
 from fairseq_scl.encoder_folder import TOKENIZER_JSON
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_folder
 
-FORMATS = {"transformers": export_transformers, "onnx": export_onnx}
+FORMATS = {"transformers": export_transformers, "onnx": export_onnx, "setfit": export_setfit}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
