@@ -25,6 +25,7 @@ from fairseq_scl.encoder_folder import TOKENIZER_JSON
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_folder
 
+# each has objection(source), write(source, folder), and LIBRARY and USE for the card
 FORMATS = {"transformers": export_transformers, "onnx": export_onnx, "setfit": export_setfit}
 
 
