@@ -37,9 +37,13 @@ setup(
             "hydra-joblib-launcher",  # a study's runs side by side
             "hydra-submitit-launcher",  # and on SLURM
         ],
+        "onnx": ["onnx", "onnxscript"],  # export --format onnx
         "test": [
             "hypothesis",
             "mypy",
+            "onnx",
+            "onnxruntime",
+            "onnxscript",
             "pytest",
             "pytest-timeout",
             "pytorch-metric-learning",

@@ -1,6 +1,5 @@
 """An encoder's own tokenizer, giving ids of its fairseq dictionary."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,11 +40,8 @@ def load_tokenizer(folder: Path, symbols: list[str]) -> Tokenizer:
     index = {symbol: i for i, symbol in enumerate(symbols)}
     spm = sentencepiece_model(folder)
     try:
-        if (folder / TOKENIZER_JSON).is_file():
-            return _batch_encoder(*tokenizer_json(folder / TOKENIZER_JSON, index))
-        if all((folder / name).is_file() for name in GPT2_BPE):
-            encoder_json, vocab_bpe = (folder / name for name in GPT2_BPE)
-            return _gpt2_bpe(encoder_json, vocab_bpe, index)
+        if found := hugging_face_tokenizer(folder, index):
+            return _batch_encoder(*found)
         if spm:
             return _sentencepiece(spm, index)
     except UserError:
@@ -71,8 +67,25 @@ def dictionary_ids(tokens: list[str], index: dict[str, int], where: Path) -> np.
     return ids
 
 
-def tokenizer_json(path: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]:
-    """Hugging Face's tokenizer, and the dictionary's id for each of its own."""
+def hugging_face_tokenizer(folder: Path, index: dict[str, int]) -> tuple[Any, np.ndarray] | None:
+    """A tokenizer of the tokenizers library, and the dictionary's id for each of its own.
+
+    Args:
+        folder: an encoder's tokenizer files.
+        index: the id of each symbol in the fairseq dictionary, in the order of the ids.
+
+    Returns:
+        None for a folder whose tokenizer is none of this library's.
+    """
+    if (folder / TOKENIZER_JSON).is_file():
+        return _tokenizer_json(folder / TOKENIZER_JSON, index)
+    if all((folder / name).is_file() for name in GPT2_BPE):
+        encoder_json, vocab_bpe = (folder / name for name in GPT2_BPE)
+        return _gpt2_bpe(encoder_json, vocab_bpe, index)
+    return None
+
+
+def _tokenizer_json(path: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]:
     from tokenizers import Tokenizer as HuggingFaceTokenizer
 
     tokenizer = HuggingFaceTokenizer.from_file(str(path))
@@ -85,13 +98,21 @@ def tokenizer_json(path: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]:
     return tokenizer, dictionary_ids(tokens, index, path)
 
 
-def _gpt2_bpe(encoder_json: Path, vocab_bpe: Path, index: dict[str, int]) -> Tokenizer:
-    from tokenizers import ByteLevelBPETokenizer
+def _gpt2_bpe(encoder_json: Path, vocab_bpe: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]:
+    """GPT-2's tokenizer, numbered as the dictionary is and with its special tokens.
 
-    tokenizer = ByteLevelBPETokenizer.from_file(str(encoder_json), str(vocab_bpe))
-    numbers = json.loads(encoder_json.read_text(encoding="utf-8")).values()
-    tokens = [str(i) for i in range(max(numbers) + 1)]  # fairseq's dictionary lists GPT-2's ids
-    return _batch_encoder(tokenizer, dictionary_ids(tokens, index, encoder_json))
+    fairseq's dictionary lists GPT-2's ids as words; ids that it lacks come after its own.
+    """
+    from tokenizers import ByteLevelBPETokenizer
+    from tokenizers.models import BPE
+
+    numbers, merges = BPE.read_file(str(encoder_json), str(vocab_bpe))
+    tokens = {str(i): token for token, i in numbers.items()}
+    dictionary_ids(list(tokens), index, encoder_json)  # raises for another encoder's dictionary
+    symbols = list(index | dict.fromkeys(tokens))
+    vocabulary = {tokens.get(symbol, symbol): i for i, symbol in enumerate(symbols)}
+    ids = dictionary_ids(symbols, index, encoder_json)
+    return ByteLevelBPETokenizer(vocabulary, merges), ids
 
 
 def _batch_encoder(tokenizer, ids: np.ndarray) -> Tokenizer:

@@ -28,10 +28,9 @@ def pytest_collection_modifyitems(items):
 
 def build_encoder(folder: Path, **options) -> Path:
     """A randomly initialised two-layer RoBERTa with a byte-level BPE of the sample sentences."""
-    import torch
     from tokenizers import ByteLevelBPETokenizer
 
-    from fairseq_scl import hugging_face, import_model
+    from fairseq_scl import hugging_face
     from fairseq_scl.tables import Columns, read_file
 
     folder.mkdir(parents=True)
@@ -49,6 +48,15 @@ def build_encoder(folder: Path, **options) -> Path:
     (folder / "dict.txt").write_text(
         "".join(f"{tokens[i]} 1\n" for i in order[4:-1]), encoding="utf-8"
     )
+    return build_model(folder, **options)
+
+
+def build_model(folder: Path, **options) -> Path:
+    """A randomly initialised two-layer RoBERTa for the dictionary in `folder`."""
+    import torch
+
+    from fairseq_scl import import_model
+
     values = {
         "arch": "sentence_roberta",
         "encoder_layers": 2,

@@ -4,9 +4,10 @@ import json
 
 import pytest
 import torch
-from conftest import PACKAGE, SHARED, prepare, train
+from conftest import PACKAGE, SHARED, build_model, prepare, train
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu
-from test_import_model import bert_source, importable_models, roberta_source
+from test_import_model import SENTENCES, bert_source, importable_models, roberta_source
+from tokenizers import ByteLevelBPETokenizer
 
 from fairseq_scl import classifier
 from fairseq_scl.cli import main
@@ -16,14 +17,17 @@ SOURCES = {"roberta": roberta_source, "bert": bert_source}
 PAIRS = [("A ferry.", "It left late."), ("Soup", "Best in town!"), ("why", ""), ("so " * 90, "x")]
 
 
-@pytest.fixture(scope="module", params=SOURCES)
-def encoder_of(request, tmp_path_factory):
+def import_encoder(kind, folder):
     """A small random model of transformers, imported."""
-    folder = tmp_path_factory.mktemp(request.param)
     (folder / "source").mkdir()
-    SOURCES[request.param](folder / "source")
+    SOURCES[kind](folder / "source")
     main(["import-model", str(folder / "source"), str(folder / "encoder")])
     return folder / "encoder"
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def encoder_of(request, tmp_path_factory):
+    return import_encoder(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def train_on(encoder, folder, data, *more):
@@ -47,6 +51,20 @@ def of_sentences(encoder_of, tmp_path_factory):
     main(["evaluate", str(run)])
     main(["export", str(run), str(folder / "exported")])
     return run, folder / "exported"
+
+
+def gpt2_encoder(folder):
+    """As fairseq publishes RoBERTa: GPT-2's two files, whose ids are the dictionary's words."""
+    folder.mkdir()
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(SENTENCES, vocab_size=330, show_progress=False)
+    tokenizer.save_model(str(folder))
+    (folder / "vocab.json").rename(folder / "encoder.json")
+    (folder / "merges.txt").rename(folder / "vocab.bpe")
+    # by frequency in fairseq's, two tokens never seen, and filled up to a multiple
+    words = [*map(str, reversed(range(2, 330))), "madeupword0000"]
+    (folder / "dict.txt").write_text("".join(f"{word} 1\n" for word in words))
+    return build_model(folder)
 
 
 def prepare_pairs(folder, encoder, labels, *more):
@@ -146,6 +164,29 @@ def test_what_is_exported_can_be_imported_bit_for_bit(of_sentences, tmp_path):
         if name.startswith("encoder.sentence_encoder.") and not name.endswith("version"):
             mine = tensor[rows] if name.endswith("embed_tokens.weight") else tensor
             assert torch.equal(mine, again[name]), name
+
+
+def test_gpt2s_two_files_become_a_tokenizer_json(tmp_path):
+    import transformers
+
+    encoder = gpt2_encoder(tmp_path / "encoder")
+    data = prepare(tmp_path / "data", encoder, "--data", "sample")
+    run = train_on(encoder, tmp_path, data, "--num-shots", 16)
+    main(["export", str(run), str(tmp_path / "exported")])
+    rows = [
+        *SENTENCES,
+        "naïve Ünïcödé, 日本語, 🙂 \u2028 too",
+        "a  </s> <mask>, \ta <s>",
+        '!"!"',
+        "",
+    ]
+    assert_same(run, tmp_path / "exported", rows)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported")
+    theirs = tokenizer(rows, truncation=True)["input_ids"]
+    ours = [ids.tolist() for ids in classifier.load(run, cpu=True).encode(rows)]
+    unknown = 3  # two tokens that the dictionary lacks have ids after all of its own
+    assert ours == [[i if i < 334 else unknown for i in ids] for ids in theirs]
+    assert any(unknown in ids for ids in ours)
 
 
 def test_what_transformers_does_not_compute_is_refused(recipe, of_sentences, tmp_path):

@@ -137,14 +137,10 @@ def test_the_size_of_groups_changes_nothing(monkeypatch, size):
     torch.testing.assert_close(encoder(tokens)["encoder_out"][0], expected, rtol=0, atol=1e-12)
 
 
-def test_one_group_of_the_whole_batch_as_on_a_gpu(monkeypatch):
+def test_one_group_of_the_whole_batch_as_on_a_gpu():
     _, encoder = encoders()
     tokens = batch([9, 4, 12, 1, 7, 7, 2])
     expected = encoder(tokens)["encoder_out"][0]
-
-    def whole(is_token, size):
-        packing = Packing.of(is_token)
-        return packing, [packing]
-
-    monkeypatch.setattr(packed_encoder, "group_by_length", whole)
+    packing = Packing.of(tokens.ne(PAD))
+    encoder.arrange = lambda _: (packing, [packing])
     torch.testing.assert_close(encoder(tokens)["encoder_out"][0], expected, rtol=0, atol=1e-12)

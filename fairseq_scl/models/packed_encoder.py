@@ -102,7 +102,7 @@ class PackedAttention(MultiheadAttention):
         weight = torch.cat([projection.weight for projection in projections])
         bias = torch.cat([projection.bias for projection in projections])
         qkv = F.linear(x, weight, bias)  # one product is quicker than three
-        parts = qkv.split([len(group.positions) for group in groups])
+        parts = qkv.split([group.positions.size(0) for group in groups])
         attended = torch.cat([self.attend(*pair) for pair in zip(parts, groups, strict=True)])
         return self.out_proj(attended).unsqueeze(1), None
 
@@ -142,6 +142,13 @@ class PackedEncoder(TransformerEncoder):
             layer, min_num_params=0 if cfg.checkpoint_activations else cfg.min_params_to_wrap
         )
 
+    def arrange(self, is_token: Tensor) -> tuple[Packing, list[Packing]]:
+        """How a batch is packed, and its groups for attention; see `group_by_length`."""
+        if is_token.device.type == "cpu":
+            return group_by_length(is_token, GROUP)
+        packing = Packing.of(is_token)  # waiting for the device costs most there, and launches
+        return packing, [packing]
+
     def forward_scriptable(
         self, src_tokens, src_lengths=None, return_all_hiddens=False, token_embeddings=None
     ):
@@ -154,12 +161,7 @@ class PackedEncoder(TransformerEncoder):
             fairseq's dictionary. The hidden states in `encoder_out` and, if asked for, in
             `encoder_states` are `(length, batch, dim)`, 0 at padding.
         """
-        is_token = src_tokens.ne(self.padding_idx)
-        if src_tokens.device.type == "cpu":
-            packing, groups = group_by_length(is_token, GROUP)
-        else:  # where a step is bound by its launches, and waits for the device cost most
-            packing = Packing.of(is_token)
-            groups = [packing]
+        packing, groups = self.arrange(src_tokens.ne(self.padding_idx))
         embedded, token_embeddings = self.forward_embedding(src_tokens, token_embeddings)
         x = packing.pack(embedded).unsqueeze(1)
         states = [x]
