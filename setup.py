@@ -39,6 +39,7 @@ setup(
         ],
         "onnx": ["onnx", "onnxscript"],  # export --format onnx
         "test": [
+            "coverage",
             "hypothesis",
             "mypy",
             "onnx",
@@ -46,6 +47,7 @@ setup(
             "onnxscript",
             "pytest",
             "pytest-timeout",
+            "pytest-xdist",  # on all cores
             "pytorch-metric-learning",
             "ruff",
             "selenium",  # a browser, for TensorBoard
