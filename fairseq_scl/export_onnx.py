@@ -14,6 +14,7 @@ from fairseq_scl.models.packed_encoder import PackedEncoder, Packing
 from fairseq_scl.pooling import pool
 
 LIBRARY = "onnx"
+OLDEST_TORCH = (2, 13)  # that was tried and whose graphs run; those of 2.6 do not
 MODEL = "model.onnx"
 USE = """\
 import numpy as np
@@ -69,6 +70,8 @@ def objection(source: Exportable) -> str | None:
     """Why a model cannot be exported; None if it can."""
     if any(importlib.util.find_spec(package) is None for package in ("onnx", "onnxscript")):
         return "ONNX is not installed; install it with: pip install 'fairseq-scl[onnx]'"
+    if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
+        return f"torch {torch.__version__} writes graphs that ONNX Runtime refuses; 2.13 does not"
     return None
 
 

@@ -14,7 +14,10 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tiny models, and several processes on two
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 PACKAGE = ROOT / "fairseq_scl"
-PROGRAMS = ("test_distributed", "test_export", "test_memory", "test_roberta_large", "test_scripts")
+PROGRAMS = (
+    "test_distributed", "test_export", "test_export_onnx", "test_export_setfit", "test_memory",
+    "test_roberta_large", "test_scripts",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

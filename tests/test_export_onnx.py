@@ -13,10 +13,14 @@ from onnxruntime import InferenceSession
 from test_export import PAIRS, import_encoder, prepare_pairs, train_on
 from tokenizers import Tokenizer
 
-from fairseq_scl import classifier
+from fairseq_scl import classifier, export_onnx
 from fairseq_scl.cli import main
 from fairseq_scl.tables import Columns, read_file
 
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < export_onnx.OLDEST_TORCH,
+    reason="torch is too old for ONNX",
+)
 ODD = ["", "long " * 400, "naïve 日本語 🙂", "a </s> [SEP] <mask> b", "x"]
 PADDED = "read as padding: [PAD] <pad> b"  # by fairseq, not by transformers
 
@@ -156,3 +160,12 @@ def test_minilm_on_all_of_sst2s_validation_set(tmp_path):
     rows = sentences_of(SHARED / "glue" / "SST-2" / "dev.tsv")
     assert len(rows) == 872
     assert_same(run, export(run, tmp_path / "exported"), rows)
+
+
+def test_a_torch_whose_graphs_do_not_run_is_told(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cu124")
+    assert export_onnx.objection(None) == (
+        "torch 2.6.0+cu124 writes graphs that ONNX Runtime refuses; 2.13 does not"
+    )
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cpu")
+    assert export_onnx.objection(None) is None
