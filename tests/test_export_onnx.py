@@ -1,5 +1,6 @@
 """export --format onnx: ONNX Runtime computes what fairseq does, from text on."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -169,3 +170,8 @@ def test_a_torch_whose_graphs_do_not_run_is_told(monkeypatch):
     )
     monkeypatch.setattr(torch, "__version__", "2.13.0+cpu")
     assert export_onnx.objection(None) is None
+
+
+def test_without_onnx_it_is_told_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert export_onnx.objection(None).endswith("pip install 'fairseq-scl[onnx]'")

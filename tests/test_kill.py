@@ -63,6 +63,9 @@ def visible(folder: Path) -> dict[str, bytes]:
 def without_clocks(state: dict) -> dict:
     """A checkpoint without seconds, paths and how often it was started again, flat."""
     state["optimizer_history"] = state["optimizer_history"][-1]
+    # fairseq tells the schedule of an epoch's loss when the epoch's checkpoint is written; only
+    # schedules that wait for a plateau look at it
+    del state["optimizer_history"]["lr_scheduler_state"]["best"]
     state = {key: value for key, value in state.items() if key not in ("cfg", "args")}
     state["extra_state"] = {
         key: value
