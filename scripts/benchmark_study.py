@@ -31,7 +31,9 @@ def main() -> None:
     for key, runs in sorted(theirs.items()):
         found = compare(ours[key], runs)
         means = [np.mean([way[key][draw] for draw in runs]) for way in (ours, theirs)]
-        interval = f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
+        interval = f"{found.mean:+.1f}"
+        if found.low is not None:  # more than one draw
+            interval += f" [{found.low:+.1f}, {found.high:+.1f}]"
         cells = (*key, found.pairs, f"{means[0]:.1f}", f"{means[1]:.1f}", interval)
         print(f"| {' | '.join(map(str, cells))} |")
     seconds = defaultdict(list)

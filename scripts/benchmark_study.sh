@@ -16,22 +16,22 @@ parse "$@"
 for n in $shots; do known --shots "$n" "20 100"; done
 [ -z "$encoder" ] || fail "--encoder: the ways are compared on MiniLM"
 set_up
-start=$SECONDS
+began=$SECONDS
 study few_shot data=SST-2 protocol="few_shot_${shots// /,few_shot_}" "$(both_losses)" "$(every_draw)"
-seconds=$((SECONDS - start))
+seconds=$((SECONDS - began))
 slow=$output/few_shot_slow
 for n in $shots; do
   for draw in $(seq "${slow_draws:-$draws}"); do
     for weight in 0 "$scl_weight"; do
       run=$slow/$n-$weight-$draw
       [ -e "$run/seconds" ] && continue
-      start=$(date +%s.%N)
+      began=$(date +%s.%N)
       do_it env -u GLIBC_TUNABLES fairseq-hydra-train --config-dir configs --config-name finetune \
         encoder=minilm data=SST-2 protocol="few_shot_$n" common.cpu=true common.fp16=false \
         common.user_dir="'$PWD/scripts/stock_speed'" optimizer._name=adam task.shots_seed="$draw" \
         criterion.scl_weight="$weight" data_dir="'$data_dir'" hydra.run.dir="'$run'" \
         checkpoint.finetune_from_model="'$imported/model.pt'" > /dev/null 2>&1
-      echo "$(date +%s.%N) $start" | awk '{print $1 - $2}' > "$run/seconds"
+      echo "$(date +%s.%N) $began" | awk '{print $1 - $2}' > "$run/seconds"
       do_it fairseq-scl evaluate "$run"
       rm "$run"/checkpoint*.pt # 90 MB each
     done
