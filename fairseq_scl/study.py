@@ -26,6 +26,7 @@ from typing import Any
 
 import hydra
 import torch
+import yaml
 from fairseq import checkpoint_utils
 from fairseq.dataclass.initialize import add_defaults, hydra_init
 from fairseq.logging import metrics, progress_bar
@@ -165,13 +166,32 @@ def peak_memory_mib() -> float | None:
     return int(kib) / 2**10
 
 
+def require_configs(folder: Path, name: str) -> None:
+    """Look at a user's configs before Hydra, which ends in a traceback, or takes fairseq's own.
+
+    Raises:
+        UserError: naming the file that is missing or damaged.
+    """
+    if not (folder / f"{name}.yaml").is_file():
+        raise UserError(f"--config-name {name}: {folder} has no {name}.yaml")
+    for path in sorted(folder.rglob("*.yaml")):
+        try:
+            yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+
+
 def main() -> None:
     """Run the command line; ends with 1 if a run failed."""
     if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
         print(__doc__)
         return
     warnings.filterwarnings("ignore", category=UserWarning, module="hydra")
-    hydra_init(get_args().config_name or "config")
+    args = get_args()
+    name = args.config_name or "config"
+    if args.config_dir:
+        require_configs(Path(args.config_dir), name)
+    hydra_init(name)
     hydra.main(version_base="1.1", config_path=None)(run)()
     sys.exit(1 if Progress.failed else 0)
 

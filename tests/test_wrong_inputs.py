@@ -414,6 +414,54 @@ def test_a_checkpoint_cannot_name_code_to_import(place, tmp_path, monkeypatch):
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("finetune", None, "--config-name finetune: configs has no finetune.yaml"),
+        ("finetune", b"data: [unclosed", "finetune.yaml: not YAML"),
+        ("finetune", b"\xff\xfe", "finetune.yaml: not YAML"),
+        ("encoder/minilm", b"model: {", "minilm.yaml: not YAML"),
+        ("data/SST-2", b"a: b: c", "SST-2.yaml: not YAML"),
+    ],
+)
+def test_a_damaged_config_of_a_study_is_named(tmp_path, name, content, message):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    path = tmp_path / "configs" / f"{name}.yaml"
+    path.unlink() if content is None else path.write_bytes(content)
+    finished = subprocess.run(
+        [sys.executable, "-m", "fairseq_scl.study", "--config-dir", "configs", "--config-name",
+         "finetune", "data_dir=."],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert finished.returncode == 1
+    assert "Traceback" not in finished.stderr
+    [told] = [x for x in finished.stderr.splitlines() if x.startswith("fairseq-scl: error: ")]
+    assert message in told
+
+
+def test_a_folder_that_cannot_be_written_is_named(place):
+    """/sys takes no new folder, not even root's."""
+    command = ["prepare", "/sys/out", "--encoder", str(place / "encoder"), "--data", "sample"]
+    assert "/sys/.out." in refusal(main, command)
+    told = refusal(
+        main, ["predict", str(place / "run"), str(place / "good.txt"), "--output", "/sys/x"]
+    )
+    assert "/sys/.x." in told
+
+
+def test_a_full_disk_behind_standard_output_is_told(place):
+    with open("/dev/full", "w") as full:
+        finished = subprocess.run(
+            [Path(sys.executable).with_name("fairseq-scl"), "predict", "run", "good.txt", "--cpu"],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=place,
+        )  # fmt: skip
+    assert finished.returncode == 1
+    assert "Traceback" not in finished.stderr
+    assert finished.stderr.splitlines()[-1] == (
+        "fairseq-scl: error: predict: No space left on device"
+    )
+
+
 def test_a_tag_in_a_config_is_not_followed(tmp_path):
     path = tmp_path / "evil.yaml"
     path.write_text(f"a: !!python/object/apply:os.mkdir [{tmp_path / 'executed'}]\n")
