@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairseq_scl.cli import main
+from fairseq_scl.data import stored
 from fairseq_scl.files import locked
 
 SENTENCES = ["a fine film", "a dull film", "warm and funny", "two hours of noise"]
@@ -473,6 +474,31 @@ def test_a_tag_in_a_config_is_not_followed(tmp_path):
     assert finished.returncode != 0
     assert "python/object/apply:os.mkdir" in finished.stderr
     assert not (tmp_path / "executed").exists()
+
+
+def test_any_flipped_bit_of_an_index_is_found(place):
+    stem = place / "data" / "label" / "valid"
+    whole = stem.with_suffix(".idx").read_bytes()
+    try:
+        for bit in range(0, 8 * len(whole), 7):
+            flipped = bytearray(whole)
+            flipped[bit // 8] ^= 1 << bit % 8
+            stem.with_suffix(".idx").write_bytes(flipped)
+            assert not stored.is_whole(stem), bit
+    finally:
+        stem.with_suffix(".idx").write_bytes(whole)
+    assert stored.is_whole(stem)
+
+
+@pytest.mark.parametrize("damage", [half, nothing, noise, prose])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_damaged_model_folder_is_named(place, tmp_path, name, damage):
+    main(["export", str(place / "run"), str(tmp_path / "model")])
+    path = tmp_path / "model" / name
+    path.write_bytes(damage(path.read_bytes()))
+    told = refusal(main, ["import-model", str(tmp_path / "model"), str(tmp_path / "out")])
+    assert str(path) in told
+    assert not (tmp_path / "out").exists()
 
 
 @settings(
