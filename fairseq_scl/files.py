@@ -91,8 +91,9 @@ def lock_for_life(path: Path) -> None:
     """
     path = path.absolute()
     if path not in _held:
-        _held[path] = locked(path)
-        _held[path].__enter__()
+        lock = locked(path)
+        lock.__enter__()
+        _held[path] = lock  # only what is held: another attempt is refused again
 
 
 def sha256(path: Path) -> str:

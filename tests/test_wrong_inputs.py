@@ -555,6 +555,7 @@ def test_a_second_run_into_the_same_folder_is_refused(place, recipe, tmp_path):
     held.mkdir()
     with locked(held / ".train.lock"):
         told = refusal(train, flags(recipe, place, "--save-dir", held))
+        assert refusal(train, flags(recipe, place, "--save-dir", held)) == told  # and again
     assert told == f"fairseq-scl: error: {held} is in use by another process"
     assert not list(held.glob("*.pt"))
 
