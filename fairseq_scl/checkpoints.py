@@ -12,6 +12,8 @@ import pickle
 import re
 import shutil
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -22,7 +24,7 @@ from omegaconf import DictConfig, ListConfig
 from omegaconf.base import ContainerMetadata, Metadata
 from omegaconf.nodes import AnyNode
 
-from fairseq_scl.errors import UserError
+from fairseq_scl.errors import UserError, first_line
 from fairseq_scl.files import new_file
 
 SAFE_CLASSES = [
@@ -58,21 +60,25 @@ def save_or_explain(content, path: str, async_write: bool = False) -> None:
     Raises:
         UserError: if it cannot be written.
     """
-    try:
-        with new_file(Path(path)) as temporary:
-            torch.save(content, temporary)
-    except (OSError, RuntimeError) as error:  # torch's writer raises the latter
-        raise UserError(f"{path} could not be saved ({_reason(error)})") from None
+    with new_checkpoint(path) as temporary:
+        torch.save(content, temporary)
 
 
 def copy_whole(source: str, target: str, overwrite: bool = False) -> bool:
     """Copy a checkpoint likewise; as fairseq's `PathManager.copy`."""
-    try:
-        with new_file(Path(target)) as temporary:
-            shutil.copyfile(source, temporary)
-    except OSError as error:
-        raise UserError(f"{target} could not be saved ({_reason(error)})") from None
+    with new_checkpoint(target) as temporary:
+        shutil.copyfile(source, temporary)
     return True
+
+
+@contextmanager
+def new_checkpoint(path: str) -> Iterator[Path]:
+    """`new_file`, and a `UserError` if it cannot be written."""
+    try:
+        with new_file(Path(path)) as temporary:
+            yield temporary
+    except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+        raise UserError(f"{path} could not be saved ({_reason(error)})") from None
 
 
 def one_line_errors(load):
@@ -99,4 +105,4 @@ def _reason(error: Exception) -> str:
         return f"it holds {found[1]}, which is not among the classes a checkpoint needs"
     if found := re.search(r"WeightsUnpickler error: (.+)", text):
         return found[1]
-    return (text.strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)

@@ -13,3 +13,8 @@ class UserError(SystemExit):
 
     def __init__(self, message: str):
         super().__init__(f"fairseq-scl: error: {message}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its name if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

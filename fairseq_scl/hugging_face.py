@@ -53,8 +53,6 @@ def read_options(folder: Path) -> tuple[argparse.Namespace, str, int]:
     """
     path = folder / "config.json"
     config = read_json(path)
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is not a JSON object")
     model_type = config.get("model_type")
     if model_type not in MODEL_TYPES:
         raise UserError(f"{path}: model_type '{model_type}' is not one of {', '.join(MODEL_TYPES)}")

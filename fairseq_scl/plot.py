@@ -25,7 +25,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fairseq_scl import figures, projection
-from fairseq_scl.errors import UserError
+from fairseq_scl.errors import UserError, first_line
 from fairseq_scl.results import EMBEDDINGS, PERCENT, Run, by_draw, read_runs
 from fairseq_scl.series import (
     common_draw,
@@ -198,8 +198,9 @@ def scatter(run: Run, method: str) -> figures.Scatter:
         with np.load(path) as stored:
             features, labels = stored["features"], stored["labels"]
     except Exception as error:  # damaged bytes end in whatever reads them
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be read ({reason}); run 'fairseq-scl evaluate'") from None
+        raise UserError(
+            f"{path} cannot be read ({first_line(error)}); run 'fairseq-scl evaluate'"
+        ) from None
     rows = projection.some_rows(len(labels))
     return figures.Scatter(
         f"test {run.metric} {run.test:.1f}",

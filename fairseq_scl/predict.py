@@ -33,11 +33,10 @@ from fairseq_scl.classifier import CHECKPOINT, Classifier, Prediction, load
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_file
 from fairseq_scl.neighbours import Neighbour, Neighbours
-from fairseq_scl.prepare import check_labels
+from fairseq_scl.prepare import check_labels, columns
 from fairseq_scl.tables import (
     READERS,
     SUBMISSIONS,
-    Columns,
     decoded,
     labels_of,
     lines,
@@ -113,12 +112,6 @@ def read_rows(args: argparse.Namespace) -> Iterable[tuple[str, ...]]:
     if path.suffix in READERS:
         return [row.sentences for row in read_file(path, columns(args, label=""))]
     return [tuple(text.split("\t")) for _, text in lines(path)]
-
-
-def columns(args: argparse.Namespace, label: str) -> Columns:
-    """The columns of INPUT and of FILE."""
-    names = (args.sentence, args.sentence2) if args.sentence2 else (args.sentence,)
-    return Columns(names, label)
 
 
 def read_labelled(args: argparse.Namespace, classifier: Classifier) -> Neighbours:

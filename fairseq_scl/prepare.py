@@ -158,7 +158,7 @@ def read_splits(args: argparse.Namespace) -> tuple[Splits, bool]:
     if args.data == "sample":
         folder = importlib.resources.files("fairseq_scl") / "sample_data"
         own = {split: Path(str(folder / f"{split}.tsv")) for split in own}
-        columns = Columns(("sentence",), "label")
+        wanted = Columns(("sentence",), "label")
     elif (task := glue_task(args.data)) is not None:
         if args.glue_dir is None:
             raise UserError(f"--data {args.data} needs --glue-dir")
@@ -173,12 +173,17 @@ def read_splits(args: argparse.Namespace) -> tuple[Splits, bool]:
     else:
         if not (args.train and args.valid):
             raise UserError("both --train and --valid are needed")
-        names = (args.sentence, args.sentence2) if args.sentence2 else (args.sentence,)
-        columns = Columns(names, args.label)
+        wanted = columns(args, args.label)
     files = {split: path for split, path in own.items() if path}
     return {
-        split: (path, read_file(path, columns)) for split, path in files.items()
+        split: (path, read_file(path, wanted)) for split, path in files.items()
     }, args.regression
+
+
+def columns(args: argparse.Namespace, label: str) -> Columns:
+    """The columns of a user's file: those that --sentence and --sentence2 name, and `label`."""
+    names = (args.sentence, args.sentence2) if args.sentence2 else (args.sentence,)
+    return Columns(names, label)
 
 
 def class_names(path: Path, rows: list[Row]) -> list[str]:

@@ -38,7 +38,7 @@ from fairseq_scl import (
     inference,
     plugin,  # noqa: F401
 )
-from fairseq_scl.errors import UserError
+from fairseq_scl.errors import UserError, first_line
 from fairseq_scl.evaluate import evaluate
 from fairseq_scl.files import locked, write_text
 from fairseq_scl.progress import Progress
@@ -70,7 +70,7 @@ def run(cfg: DictConfig) -> str:
             tidy_up(folder, cfg.keep_checkpoint)
     except (Exception, SystemExit) as error:
         logger.error(traceback.format_exc())
-        told = (str(error).splitlines() or [type(error).__name__])[0]
+        told = first_line(error)
         if not (folder / RESULT).exists():
             write_text(folder / FAILED, json.dumps({"config": config, "error": told}))
         return f"failed: {told}"

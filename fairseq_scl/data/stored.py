@@ -133,7 +133,8 @@ def require_known_tokens(data: Path, split: str, symbols: int) -> None:
         UserError: naming the file.
     """
     for stem in (data / key / split for key in ("input0", "input1") if (data / key).is_dir()):
-        code = HEADER.unpack_from(stem.with_suffix(".idx").read_bytes())[2]
+        with open(stem.with_suffix(".idx"), "rb") as index:
+            _, _, code, _ = HEADER.unpack(index.read(HEADER.size))
         tokens = np.memmap(stem.with_suffix(".bin"), DTYPES[code], "r")
         if tokens.min() < 0 or tokens.max() >= symbols:
             raise UserError(f"{stem}.bin: a token that is not in {stem.parent}/dict.txt")

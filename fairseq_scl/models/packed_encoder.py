@@ -62,8 +62,8 @@ def group_by_length(is_token: Tensor, size: int) -> tuple[Packing, list[Packing]
     """
     places = torch.arange(is_token.numel(), device=is_token.device).view_as(is_token)
     groups = is_token.sum(1).argsort(stable=True).split(size)
-    positions = torch.cat([places[rows][is_token[rows]] for rows in groups])
     parts = [is_token[rows] for rows in groups]
+    positions = torch.cat([places[rows][part] for rows, part in zip(groups, parts, strict=True)])
     return Packing(is_token, positions), [Packing.of(part[:, part.any(0)]) for part in parts]
 
 
