@@ -25,7 +25,8 @@ setup(
         "scikit-learn",  # t-SNE, nearest neighbours
         "scipy>=1.15",  # rank correlation, paired tests (exact with ties since 1.15)
         "matplotlib",  # pictures
-        "tokenizers>=0.20",  # byte-level BPE and tokenizer.json
+        "tiktoken",  # GPT-2's BPE, quicker than tokenizers
+        "tokenizers>=0.20",  # tokenizer.json
         "sentencepiece",  # XLM-R, CamemBERT
         "safetensors",  # weights of Hugging Face models
         "tensorboard",

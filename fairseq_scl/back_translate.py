@@ -328,8 +328,8 @@ def round_trip(translators: dict, batch: Texts, seed: int, batch_size: int) -> T
 
 def binarize(folder: Path, texts: Texts, encoder: Path, max_length: int) -> None:
     """Write the texts as the encoder's tokens, sorted by row and copy, and index.json."""
+    from fairseq_scl.binarize import write_sentences
     from fairseq_scl.data.stored import load_dictionary
-    from fairseq_scl.prepare import write_sentences
     from fairseq_scl.tokenizers import load_tokenizer
 
     items = sorted(texts)
@@ -342,6 +342,7 @@ def binarize(folder: Path, texts: Texts, encoder: Path, max_length: int) -> None
     try:
         write_sentences(
             [Row(item.row + 1, tuple(texts[item]), None) for item in items],
+            len(items),
             load_tokenizer(encoder, symbols),
             len(symbols),
             max_length,

@@ -21,7 +21,7 @@ from fairseq_scl.archives import unpack
 from fairseq_scl.errors import UserError
 from fairseq_scl.fetch import fetch
 from fairseq_scl.files import new_folder, sha256
-from fairseq_scl.tables import GLUE, read_task, unlike_published
+from fairseq_scl.tables import GLUE, task_tables, unlike_published
 
 MIRROR = "FAIRSEQ_SCL_DOWNLOAD_URL"
 # https://dl.fbaipublicfiles.com/glue/data/NAME.zip, the names of GLUE's download_glue_data.py
@@ -123,11 +123,11 @@ def download_task(task: str, output: Path) -> None:
 
 def rows_problem(task: str, folder: Path) -> str | None:
     """How an unpacked task differs from the published numbers of rows, if it does."""
-    splits = read_task(task, folder)
+    splits = task_tables(task, folder)
     for split, name in GLUE[task].files.items():
         if split not in splits:
             return f"{name} is missing"
-        if told := unlike_published(task, split, len(splits[split][1])):
+        if told := unlike_published(task, split, sum(1 for _ in splits[split])):
             return told
     return None
 

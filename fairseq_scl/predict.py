@@ -33,11 +33,12 @@ from fairseq_scl.classifier import CHECKPOINT, Classifier, Prediction, load
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_file
 from fairseq_scl.neighbours import Neighbour, Neighbours
-from fairseq_scl.prepare import check_labels, columns
+from fairseq_scl.prepare import check_labels, columns, look_through
 from fairseq_scl.tables import (
     READERS,
     SUBMISSIONS,
     decoded,
+    file_table,
     labels_of,
     lines,
     read_file,
@@ -122,10 +123,12 @@ def read_labelled(args: argparse.Namespace, classifier: Classifier) -> Neighbour
             if there are fewer rows than neighbours.
     """
     path = args.labelled
-    rows = read_file(path, columns(args, args.label))
-    check_labels(path, rows, classifier.classes or None, required=True)
-    if args.neighbours > len(rows):
-        raise UserError(f"--neighbours {args.neighbours}: {path} has only {len(rows)} rows")
+    table = file_table(path, columns(args, args.label))
+    found = look_through(table, regression=not classifier.classes)
+    check_labels(path, found, classifier.classes or None, required=True)
+    if args.neighbours > found.rows:
+        raise UserError(f"--neighbours {args.neighbours}: {path} has only {found.rows} rows")
+    rows = list(table)
     sentences = [row.sentences for row in rows]
     labels = [str(row.label) for row in rows]
     windows = predict(classifier, sentences, path, args.batch_size)

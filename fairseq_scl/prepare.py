@@ -20,31 +20,29 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
 from fairseq_scl import encoder_folder, inference
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_folder, sha256
 from fairseq_scl.hugging_face import SPECIALS
-from fairseq_scl.reviews import REVIEWS, read_reviews
-from fairseq_scl.shorten import shortened_lengths
+from fairseq_scl.reviews import REVIEWS, review_tables
 from fairseq_scl.tables import (
     GLUE,
     Columns,
     Row,
-    read_file,
-    read_glue,
+    Table,
+    file_table,
+    glue_tables,
     unlike_published,
 )
-from fairseq_scl.tokenizers import Tokenizer, load_tokenizer
+from fairseq_scl.tokenizers import load_tokenizer
 
-CHUNK = 4096  # rows tokenized at a time
-Splits = dict[str, tuple[Path, list[Row]]]
+NUMBER = "a number"  # stands for all labels of a regression
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,13 +91,15 @@ def run(args: argparse.Namespace) -> None:
     """Prepare `args.output`."""
     if args.output.exists():
         raise UserError(f"{args.output} exists already")
-    splits, regression = read_splits(args)
-    classes = None if regression else class_names(*splits["train"])
-    for split, (path, rows) in splits.items():
-        check_labels(path, rows, classes, required=not split.startswith("test"))
+    tables, regression = read_tables(args)
+    found = {split: look_through(table, regression) for split, table in tables.items()}
+    train = tables["train"].path
+    classes = None if regression else class_names(train, found["train"].first_rows)
+    for split, table in tables.items():
+        check_labels(table.path, found[split], classes, required=not split.startswith("test"))
     task = glue_task(args.data)
     if task:
-        compare_with_published(task, splits, classes)
+        compare_with_published(task, tables, found, classes)
 
     from fairseq_scl.data.stored import load_dictionary
 
@@ -114,8 +114,11 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--max-length {max_length} must be at least 8")
     if max_length > positions:
         raise UserError(f"--max-length {max_length} is beyond the encoder's {positions} positions")
+
+    from fairseq_scl.binarize import write_sentences
+
     with new_folder(args.output) as folder:
-        keys = [f"input{i}" for i in range(len(splits["train"][1][0].sentences))]
+        keys = [f"input{i}" for i in range(found["train"].sentences)]
         for key in keys:
             (folder / key).mkdir()
             shutil.copyfile(dictionary_path, folder / key / "dict.txt")
@@ -123,16 +126,17 @@ def run(args: argparse.Namespace) -> None:
             (folder / name).mkdir()
         encoder_folder.copy_tokenizer(args.encoder, folder / inference.TOKENIZER)
         told = {}
-        for split, (path, rows) in splits.items():
+        for split, table in tables.items():
+            rows = storing(table, found[split].labelled, classes, folder, split)
             stems = [folder / key / split for key in keys]
-            shortened = write_sentences(rows, tokenizer, len(symbols), max_length, stems, split)
-            write_labels(rows, classes, folder / "label", split)
-            write_text(rows, folder / "text" / f"{split}.jsonl")
-            told[split] = describe(path, rows, shortened)
+            shortened = write_sentences(
+                rows, found[split].rows, tokenizer, len(symbols), max_length, stems, split
+            )
+            told[split] = describe(table.path, found[split], shortened)
             if task:
                 told[split]["published_rows"] = GLUE[task].published_rows[split]
         if classes is not None:
-            counts = Counter(row.label for row in splits["train"][1])
+            counts = found["train"].labels
             (folder / "label" / "dict.txt").write_text(
                 "".join(f"{name} {counts[name]}\n" for name in classes), encoding="utf-8"
             )
@@ -150,8 +154,8 @@ def glue_task(data: str | None) -> str | None:
     return data.removeprefix("glue:") if data and data.startswith("glue:") else None
 
 
-def read_splits(args: argparse.Namespace) -> tuple[Splits, bool]:
-    """Read what the command line names; also tell whether labels are numbers to predict."""
+def read_tables(args: argparse.Namespace) -> tuple[dict[str, Table], bool]:
+    """What the command line names, by split; also whether labels are numbers to predict."""
     own = {split: getattr(args, split) for split in ("train", "valid", "test")}
     if bool(args.data) == any(own.values()):
         raise UserError("give either --data, or --train and --valid")
@@ -162,11 +166,11 @@ def read_splits(args: argparse.Namespace) -> tuple[Splits, bool]:
     elif (task := glue_task(args.data)) is not None:
         if args.glue_dir is None:
             raise UserError(f"--data {args.data} needs --glue-dir")
-        return read_glue(task, args.glue_dir), task in GLUE and GLUE[task].regression
+        return glue_tables(task, args.glue_dir), task in GLUE and GLUE[task].regression
     elif args.data in REVIEWS:
         if args.data_dir is None:
             raise UserError(f"--data {args.data} needs --data-dir")
-        return read_reviews(args.data, args.data_dir), False
+        return review_tables(args.data, args.data_dir), False
     elif args.data:
         known = ", ".join(REVIEWS)
         raise UserError(f"--data {args.data}: it must be 'sample', {known} or glue:TASK")
@@ -175,9 +179,8 @@ def read_splits(args: argparse.Namespace) -> tuple[Splits, bool]:
             raise UserError("both --train and --valid are needed")
         wanted = columns(args, args.label)
     files = {split: path for split, path in own.items() if path}
-    return {
-        split: (path, read_file(path, wanted)) for split, path in files.items()
-    }, args.regression
+    tables = {split: file_table(path, wanted) for split, path in files.items()}
+    return tables, args.regression
 
 
 def columns(args: argparse.Namespace, label: str) -> Columns:
@@ -186,54 +189,104 @@ def columns(args: argparse.Namespace, label: str) -> Columns:
     return Columns(names, label)
 
 
-def class_names(path: Path, rows: list[Row]) -> list[str]:
+class Found(NamedTuple):
+    """What is known of a table after a first pass over it.
+
+    Attributes:
+        sentences: sentences of a row.
+        empty: rows with an empty sentence.
+        labels: how often each label occurs, in the order of their first rows; None is no label.
+        first_rows: the row of the file in which each label occurs first.
+    """
+
+    rows: int
+    sentences: int
+    empty: int
+    labels: dict[str | None, int]
+    first_rows: dict[str | None, int]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any row has a label."""
+        return len(self.labels.keys() - {None}) > 0
+
+
+def look_through(table: Table, regression: bool) -> Found:
+    """Read a table once.
+
+    Raises:
+        UserError: naming file and row, for whatever cannot be read, or a label that should be a
+            number.
+    """
+    rows = sentences = empty = 0
+    labels: Counter[str | None] = Counter()
+    first_rows: dict[str | None, int] = {}
+    for row in tqdm(table, desc=f"read {table.path.name}", unit="rows", leave=False):
+        rows += 1
+        sentences = len(row.sentences)
+        empty += not all(row.sentences)
+        label = row.label
+        if regression and label is not None:
+            check_number(label, f"{table.path}, row {row.line}")
+            label = NUMBER  # as there may be as many as rows
+        labels[label] += 1
+        first_rows.setdefault(label, row.line)
+    return Found(rows, sentences, empty, labels, first_rows)
+
+
+def check_number(label: str, where: str) -> None:
+    """Refuse what is no finite number."""
+    try:
+        usable = math.isfinite(float(label))
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UserError(f"{where}: label '{label}' is not a number")
+
+
+def class_names(path: Path, first_rows: Mapping[str | None, int]) -> list[str]:
     """The labels of the training data, sorted; by value if all are integers."""
-    for row in rows:
-        if not row.label:
-            raise UserError(f"{path}, row {row.line}: no label")
-        if re.search(r"[\r\n\0]", row.label):
-            raise UserError(f"{path}, row {row.line}: a label must be one line of text")
-        if row.label in SPECIALS or row.label.startswith("madeupword"):
-            raise UserError(f"{path}, row {row.line}: label '{row.label}' is fairseq's own")
-    names = {row.label for row in rows if row.label}
+    names = []
+    for name, line in first_rows.items():
+        if not name:
+            raise UserError(f"{path}, row {line}: no label")
+        if re.search(r"[\r\n\0]", name):
+            raise UserError(f"{path}, row {line}: a label must be one line of text")
+        if name in SPECIALS or name.startswith("madeupword"):
+            raise UserError(f"{path}, row {line}: label '{name}' is fairseq's own")
+        names.append(name)
     numeric = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
     return sorted(names, key=lambda name: (int(name) if numeric else 0, name))
 
 
-def check_labels(path: Path, rows: list[Row], classes: list[str] | None, required: bool) -> None:
-    """Refuse a label that cannot be used, naming file and row."""
-    if not required and all(row.label is None for row in rows):
+def check_labels(path: Path, found: Found, classes: list[str] | None, required: bool) -> None:
+    """Refuse labels that cannot be used, naming file and row."""
+    if not required and not found.labelled:
         return
-    known = set(classes or ())
-    for row in rows:
-        where = f"{path}, row {row.line}"
-        if row.label is None:
+    for label, line in found.first_rows.items():
+        where = f"{path}, row {line}"
+        if label is None:
             raise UserError(f"{where}: no label")
-        if classes is None:
-            try:
-                usable = math.isfinite(float(row.label))
-            except ValueError:
-                usable = False
-            if not usable:
-                raise UserError(f"{where}: label '{row.label}' is not a number")
-        elif row.label not in known:
+        if classes is not None and label not in classes:
             raise UserError(
-                f"{where}: label '{row.label}' does not occur in the training data "
+                f"{where}: label '{label}' does not occur in the training data "
                 f"({first_ten(classes)})"
             )
 
 
-def compare_with_published(task: str, splits: Splits, classes: list[str] | None) -> None:
+def compare_with_published(
+    task: str, tables: dict[str, Table], found: dict[str, Found], classes: list[str] | None
+) -> None:
     """Refuse another number of labels than the GLUE task has; warn of other numbers of rows."""
     expected = len(GLUE[task].labels)
     if classes is not None and len(classes) != expected:
         raise UserError(
-            f"{splits['train'][0]}: {len(classes)} labels ({first_ten(classes)}), "
+            f"{tables['train'].path}: {len(classes)} labels ({first_ten(classes)}), "
             f"the published {task} has {expected}"
         )
-    for split, (path, rows) in splits.items():
-        if told := unlike_published(task, split, len(rows)):
-            print(f"{path}: warning: {told}", file=sys.stderr)
+    for split, table in tables.items():
+        if told := unlike_published(task, split, found[split].rows):
+            print(f"{table.path}: warning: {told}", file=sys.stderr)
 
 
 def first_ten(names: list[str]) -> str:
@@ -251,78 +304,35 @@ def encoder_positions(folder: Path) -> int:
         raise UserError(f"{path} cannot be read ({error})") from None
 
 
-def write_sentences(
-    rows: Sequence[Row],
-    tokenizer: Tokenizer,
-    vocabulary_size: int,
-    max_length: int,
-    stems: list[Path],
-    split: str,
-) -> int:
-    """Write `STEM.bin` and `STEM.idx` for each sentence of a row, `</s>` at the end of each.
+def storing(
+    table: Table, labelled: bool, classes: list[str] | None, folder: Path, split: str
+) -> Iterator[Row]:
+    """The rows of a table, whose sentences and labels are stored in `folder` on the way.
 
-    Returns:
-        How many rows were shortened.
+    Class ids become fairseq's label data, numbers go into `SPLIT.label`.
     """
-    from fairseq.data.indexed_dataset import make_builder
+    from fairseq_scl.binarize import writing_labels, writing_lines
 
-    # <s> A </s>, or <s> A </s> </s> B </s>
-    room = max_length - 2 * len(stems)
-    eos = torch.tensor([2], dtype=torch.int32)
-    builders = [make_builder(f"{stem}.bin", "mmap", vocabulary_size) for stem in stems]
-    shortened = 0
-    with tqdm(total=len(rows), desc=f"tokenize {split}", unit="rows", file=sys.stderr) as progress:
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            encoded = [tokenizer([row.sentences[i] for row in chunk]) for i in range(len(stems))]
-            for sentences in zip(*encoded, strict=True):
-                lengths = tuple(len(sentence) for sentence in sentences)
-                kept = shortened_lengths(lengths, room)
-                shortened += kept != lengths
-                for builder, sentence, length in zip(builders, sentences, kept, strict=True):
-                    builder.add_item(torch.cat([torch.from_numpy(sentence[:length]), eos]))
-            progress.update(len(chunk))
-    for builder, stem in zip(builders, stems, strict=True):
-        builder.finalize(f"{stem}.idx")
-    return shortened
-
-
-def write_labels(rows: Sequence[Row], classes: list[str] | None, folder: Path, split: str) -> None:
-    """Write class ids as fairseq's label data, or numbers as `SPLIT.label`; none if unlabelled."""
-    from fairseq.data.indexed_dataset import make_builder
-
-    labels = [row.label for row in rows if row.label is not None]
-    if not labels:
-        return
+    to_json = json.JSONEncoder(ensure_ascii=False).encode
+    text = folder / "text" / f"{split}.jsonl"
+    rows = writing_lines(table, text, lambda row: to_json(row.sentences))
+    if not labelled:
+        return rows
     if classes is None:
-        text = "".join(f"{label}\n" for label in labels)
-        (folder / f"{split}.label").write_text(text, encoding="utf-8")
-        return
-    first = 4  # after <s>, <pad>, </s>, <unk> of the label dictionary
-    index = {name: first + i for i, name in enumerate(classes)}
-    builder = make_builder(str(folder / f"{split}.bin"), "mmap", first + len(classes))
-    for label in labels:
-        builder.add_item(torch.from_numpy(np.array([index[label], 2], dtype=np.int32)))
-    builder.finalize(str(folder / f"{split}.idx"))
+        return writing_lines(rows, folder / "label" / f"{split}.label", lambda row: row.label)
+    return writing_labels(rows, table.path, classes, folder / "label" / split)
 
 
-def write_text(rows: Sequence[Row], path: Path) -> None:
-    """Write the sentences of each row as a JSON list on a line of its own."""
-    with open(path, "w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row.sentences, ensure_ascii=False) + "\n")
-
-
-def describe(path: Path, rows: list[Row], shortened: int) -> dict:
+def describe(path: Path, found: Found, shortened: int) -> dict:
     """The entry of a split in `prepared.json`; warns of empty sentences."""
-    empty = sum(not all(row.sentences) for row in rows)
-    if empty:
-        print(f"{path}: warning: {empty} rows have an empty sentence (kept)", file=sys.stderr)
+    if found.empty:
+        told = f"{found.empty} rows have an empty sentence (kept)"
+        print(f"{path}: warning: {told}", file=sys.stderr)
     return {
         "file": path.name,
         "sha256": sha256(path),
-        "rows": len(rows),
-        "labelled": rows[0].label is not None,
-        "empty": empty,
+        "rows": found.rows,
+        "labelled": found.labelled,
+        "empty": found.empty,
         "shortened": shortened,
     }

@@ -6,13 +6,14 @@ validation set: 5 % of the training rows, at most 2,000, are set apart as one.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.sampling import draw
-from fairseq_scl.tables import Columns, Row, lines, read_csv
+from fairseq_scl.tables import Columns, Row, Table, lines, read_csv
 
 #: what the CSV holds beside the label
 REVIEWS = {"amazon-2": ("title", "review"), "yelp-2": ("review",)}
@@ -21,32 +22,28 @@ LABELS = ("1", "2")
 VALID_DIVISOR, MAX_VALID_ROWS, VALID_SEED = 20, 2000, 1
 
 
-def read_reviews(name: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]:
-    """Read a set's training and test file; the first form found counts.
+def review_tables(name: str, folder: Path) -> dict[str, Table]:
+    """A set's training, validation and test rows; the first form of a file that is found counts.
 
     Args:
         name: a key of `REVIEWS`.
         folder: holds `train` and `test` with `.ft.txt`, `.ft.txt.bz2` or `.csv`.
 
-    Returns:
-        For each of train, valid and test its file and rows.
-
     Raises:
         UserError: for a missing or damaged file, or too few rows to set a validation set apart.
     """
-    (train_path, rows), test = (_read_split(name, folder, split) for split in ("train", "test"))
-    train, valid = _set_apart(train_path, rows)
-    return {"train": (train_path, train), "valid": (train_path, valid), "test": test}
+    rows, test = (_split(name, folder, split) for split in ("train", "test"))
+    train, valid = _set_apart(rows)
+    return {"train": train, "valid": valid, "test": test}
 
 
-def _read_split(name: str, folder: Path, split: str) -> tuple[Path, list[Row]]:
+def _split(name: str, folder: Path, split: str) -> Table:
     for suffix in (*FASTTEXT, ".csv"):
         path = folder / f"{split}{suffix}"
         if path.is_file():
-            reader = _read_fasttext(path) if suffix in FASTTEXT else _read_csv(path, REVIEWS[name])
-            if rows := list(reader):
-                return path, rows
-            raise UserError(f"{path} has no rows")
+            if suffix in FASTTEXT:
+                return Table(path, partial(_read_fasttext, path))
+            return Table(path, partial(_read_csv, path, REVIEWS[name]))
     raise UserError(f"{folder} holds no {split}.ft.txt, {split}.ft.txt.bz2 or {split}.csv")
 
 
@@ -74,13 +71,18 @@ def _unescape(text: str) -> str:
     return text.replace("\\n", "\n").replace('\\"', '"').strip()
 
 
-def _set_apart(path: Path, rows: list[Row]) -> tuple[list[Row], list[Row]]:
+def _set_apart(rows: Table) -> tuple[Table, Table]:
     """Divide rows into those to train on and a stratified validation set, always the same."""
-    labels = np.array([LABELS.index(str(row.label)) for row in rows], dtype=np.int64)
+    labels = np.fromiter((LABELS.index(str(row.label)) for row in rows), dtype=np.int64)
     try:
-        chosen = draw(labels, min(len(rows) // VALID_DIVISOR, MAX_VALID_ROWS), VALID_SEED)
+        chosen = draw(labels, min(len(labels) // VALID_DIVISOR, MAX_VALID_ROWS), VALID_SEED)
     except ValueError as error:
-        raise UserError(f"{path}: no validation set can be set apart ({error})") from None
-    kept = np.ones(len(rows), dtype=bool)
-    kept[chosen] = False
-    return [rows[i] for i in np.flatnonzero(kept)], [rows[i] for i in chosen]
+        raise UserError(f"{rows.path}: no validation set can be set apart ({error})") from None
+    apart = set(chosen.tolist())
+    valid = {i: row for i, row in enumerate(rows) if i in apart}
+    in_order = [valid[i] for i in chosen.tolist()]
+
+    def train() -> Iterator[Row]:
+        return (row for i, row in enumerate(rows) if i not in apart)
+
+    return Table(rows.path, train), Table(rows.path, lambda: in_order)

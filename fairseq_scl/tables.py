@@ -5,6 +5,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,26 @@ class Row(NamedTuple):
     line: int
     sentences: tuple[str, ...]
     label: str | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a file, which each iteration reads anew."""
+
+    path: Path
+    read: Callable[[], Iterable[Row]]
+
+    def __iter__(self) -> Iterator[Row]:
+        """Read the file.
+
+        Raises:
+            UserError: naming file and row, for whatever cannot be read, or if there are no rows.
+        """
+        row = None
+        for row in self.read():
+            yield row
+        if row is None:
+            raise UserError(f"{self.path} has no rows")
 
 
 @dataclass(frozen=True)
@@ -115,25 +136,22 @@ def unlike_published(task: str, split: str, rows: int) -> str | None:
     return f"{told}: a subset?" if rows < published else told
 
 
-def read_glue(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]:
-    """Read every published split of a GLUE task; `train` and `valid` must exist.
+def glue_tables(task: str, folder: Path) -> dict[str, Table]:
+    """Every published split of a GLUE task; `train` and `valid` must exist.
 
     Args:
         task: a key of `GLUE`.
         folder: holds the task's folder, as GLUE's archive unpacks.
 
-    Returns:
-        For each split its file and rows.
-
     Raises:
-        UserError: for an unknown task, or a missing, empty or damaged file.
+        UserError: for an unknown task.
     """
     if task not in GLUE:
         raise UserError(f"--data glue:{task}: the GLUE tasks are {', '.join(GLUE)}")
-    return read_task(task, folder / task)
+    return task_tables(task, folder / task)
 
 
-def read_task(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]:
+def task_tables(task: str, folder: Path) -> dict[str, Table]:
     """The same for the folder that holds the task's files."""
     published = GLUE[task]
     splits = {}
@@ -141,8 +159,8 @@ def read_task(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]:
         path = folder / name
         if split in ("train", "valid") or path.is_file():
             headless = () if split.startswith("test") else published.headless
-            rows = list(_read_tsv(path, published.columns, headless, published.skip_short_rows))
-            splits[split] = (path, _not_empty(path, rows))
+            given = path, published.columns, headless, published.skip_short_rows
+            splits[split] = Table(path, partial(_read_tsv, *given))
     return splits
 
 
@@ -164,23 +182,26 @@ def read_glue_test(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]
     return found
 
 
-def read_file(path: Path, columns: Columns) -> list[Row]:
-    """Read a user's `.tsv`, `.csv` or `.jsonl` with named columns.
+def file_table(path: Path, columns: Columns) -> Table:
+    """A user's `.tsv`, `.csv` or `.jsonl` with named columns.
 
     TSV has no quoting: a field is what stands between tabs. CSV is quoted as RFC 4180 has it.
 
     Raises:
-        UserError: naming file and row, for whatever cannot be read.
+        UserError: for another ending.
     """
     if path.suffix not in READERS:
         raise UserError(f"{path}: the name must end in {', '.join(READERS)}")
-    return _not_empty(path, list(READERS[path.suffix](path, columns)))
+    return Table(path, partial(READERS[path.suffix], path, columns))
 
 
-def _not_empty(path: Path, rows: list[Row]) -> list[Row]:
-    if not rows:
-        raise UserError(f"{path} has no rows")
-    return rows
+def read_file(path: Path, columns: Columns) -> list[Row]:
+    """All rows of such a file.
+
+    Raises:
+        UserError: naming file and row, for whatever cannot be read.
+    """
+    return list(file_table(path, columns))
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:

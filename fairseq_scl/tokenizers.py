@@ -1,5 +1,6 @@
 """An encoder's own tokenizer, giving ids of its fairseq dictionary."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ def load_tokenizer(folder: Path, symbols: list[str]) -> Tokenizer:
     index = {symbol: i for i, symbol in enumerate(symbols)}
     spm = sentencepiece_model(folder)
     try:
+        if _has_gpt2_bpe(folder) and not (folder / TOKENIZER_JSON).is_file():
+            return _gpt2_encoder(folder, index)
         if found := hugging_face_tokenizer(folder, index):
             return _batch_encoder(*found)
         if spm:
@@ -79,10 +82,11 @@ def hugging_face_tokenizer(folder: Path, index: dict[str, int]) -> tuple[Any, np
     """
     if (folder / TOKENIZER_JSON).is_file():
         return _tokenizer_json(folder / TOKENIZER_JSON, index)
-    if all((folder / name).is_file() for name in GPT2_BPE):
-        encoder_json, vocab_bpe = (folder / name for name in GPT2_BPE)
-        return _gpt2_bpe(encoder_json, vocab_bpe, index)
-    return None
+    return _gpt2_bpe(folder, index) if _has_gpt2_bpe(folder) else None
+
+
+def _has_gpt2_bpe(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in GPT2_BPE)
 
 
 def _tokenizer_json(path: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]:
@@ -98,27 +102,57 @@ def _tokenizer_json(path: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]
     return tokenizer, dictionary_ids(tokens, index, path)
 
 
-def _gpt2_bpe(encoder_json: Path, vocab_bpe: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]:
+def _gpt2_bpe(folder: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]:
     """GPT-2's tokenizer, numbered as the dictionary is and with its special tokens.
 
     fairseq's dictionary lists GPT-2's ids as words; ids that it lacks come after its own.
     """
-    from tokenizers import ByteLevelBPETokenizer
+    from tokenizers import Tokenizer as HuggingFaceTokenizer
+    from tokenizers import decoders, pre_tokenizers
     from tokenizers.models import BPE
 
+    encoder_json, vocab_bpe = (folder / name for name in GPT2_BPE)
     numbers, merges = BPE.read_file(str(encoder_json), str(vocab_bpe))
     tokens = {str(i): token for token, i in numbers.items()}
     dictionary_ids(list(tokens), index, encoder_json)  # raises for another encoder's dictionary
     symbols = list(index | dict.fromkeys(tokens))
     vocabulary = {tokens.get(symbol, symbol): i for i, symbol in enumerate(symbols)}
     ids = dictionary_ids(symbols, index, encoder_json)
-    return ByteLevelBPETokenizer(vocabulary, merges), ids
+    tokenizer = HuggingFaceTokenizer(BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer, ids
+
+
+def _gpt2_encoder(folder: Path, index: dict[str, int]) -> Tokenizer:
+    """The same tokens by tiktoken, which takes a fifth of the time.
+
+    It merges two tokens to one of the lowest rank, GPT-2 by the list of pairs; in files that come
+    from training a BPE, as GPT-2's do, that is the same.
+    """
+    from fairseq.data.encoders.gpt2_bpe_utils import bytes_to_unicode
+    from tiktoken import Encoding
+    from tiktoken_ext.openai_public import r50k_pat_str
+    from tokenizers.models import BPE
+
+    encoder_json, vocab_bpe = (folder / name for name in GPT2_BPE)
+    numbers, merges = BPE.read_file(str(encoder_json), str(vocab_bpe))
+    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+    tokens = list(dict.fromkeys([*byte_of, *map("".join, merges)]))
+    ranks = {bytes(byte_of[c] for c in token): rank for rank, token in enumerate(tokens)}
+    ids = dictionary_ids([str(numbers.get(token)) for token in tokens], index, encoder_json)
+    encoding = Encoding("gpt2", pat_str=r50k_pat_str, mergeable_ranks=ranks, special_tokens={})
+
+    def encode(sentences: Sequence[str]) -> list[np.ndarray]:
+        return _dictionary_arrays([encoding.encode_ordinary(text) for text in sentences], ids)
+
+    return encode
 
 
 def _batch_encoder(tokenizer, ids: np.ndarray) -> Tokenizer:
     def encode(sentences: Sequence[str]) -> list[np.ndarray]:
-        batch = tokenizer.encode_batch(list(sentences), add_special_tokens=False)
-        return [ids[np.array(encoding.ids, dtype=np.int64)] for encoding in batch]
+        batch = tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
+        return _dictionary_arrays([encoding.ids for encoding in batch], ids)
 
     return encode
 
@@ -132,7 +166,13 @@ def _sentencepiece(path: Path, index: dict[str, int]) -> Tokenizer:
     ids[model.unk_id()] = index["<unk>"]
 
     def encode(sentences: Sequence[str]) -> list[np.ndarray]:
-        batch = model.encode(list(sentences), out_type=int)
-        return [ids[np.array(pieces, dtype=np.int64)] for pieces in batch]
+        return _dictionary_arrays(model.encode(list(sentences), out_type=int), ids)
 
     return encode
+
+
+def _dictionary_arrays(batch: list[list[int]], ids: np.ndarray) -> list[np.ndarray]:
+    """The dictionary's ids of many sentences, looked up at once."""
+    flat = ids[np.fromiter(itertools.chain.from_iterable(batch), dtype=np.int64)]
+    ends = itertools.accumulate(map(len, batch), initial=0)
+    return [flat[start:end] for start, end in itertools.pairwise(ends)]

@@ -20,7 +20,7 @@ from fairseq_scl import download, fetch
 from fairseq_scl.archives import unpack
 from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
-from fairseq_scl.tables import GLUE, read_glue
+from fairseq_scl.tables import GLUE, glue_tables
 
 WNLI = "/glue/data/WNLI.zip"
 
@@ -339,7 +339,7 @@ def test_a_task_is_unpacked_checked_and_skipped_the_next_time(server, tmp_path, 
     server.files[WNLI] = zipped(wnli())
     main(["download", "glue", str(tmp_path), "WNLI"])
     assert content(tmp_path) == {"WNLI/train.tsv", "WNLI/dev.tsv", "WNLI/test.tsv"}
-    assert {s: len(r) for s, (_, r) in read_glue("WNLI", tmp_path).items()} == GLUE[
+    assert {s: len(list(r)) for s, r in glue_tables("WNLI", tmp_path).items()} == GLUE[
         "WNLI"
     ].published_rows
     assert server.requests == [(WNLI, None)]
@@ -427,8 +427,8 @@ def test_mrpc_is_assembled_as_published(server, tmp_path):
         "index\t#1 ID\t#2 ID\t#1 String\t#2 String",
         '0\t4076\t13076\tHe ran 4076.\t"Ran" 4076',
     ]
-    splits = read_glue("MRPC", tmp_path)
-    assert {split: len(rows) for split, (_, rows) in splits.items()} == GLUE["MRPC"].published_rows
+    splits = glue_tables("MRPC", tmp_path)
+    assert {split: len(list(rows)) for split, rows in splits.items()} == GLUE["MRPC"].published_rows
 
 
 def test_mrpc_with_another_list_of_dev_pairs(server, tmp_path):

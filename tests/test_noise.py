@@ -177,7 +177,7 @@ def translated(data, encoder, tmp_path):
     import json
     import shutil
 
-    from fairseq_scl.prepare import write_sentences
+    from fairseq_scl.binarize import write_sentences
     from fairseq_scl.tables import Row
     from fairseq_scl.tokenizers import load_tokenizer
 
@@ -189,7 +189,7 @@ def translated(data, encoder, tmp_path):
     rows = [Row(0, (f"row {row} translated {number}",), None) for row, number in pairs]
     dictionary = SentencePredictionTask.load_dictionary(str(copy / "input0" / "dict.txt"))
     tokenizer = load_tokenizer(encoder, dictionary.symbols)
-    write_sentences(rows, tokenizer, len(dictionary), 64, [folder / "input0"], "T0.3")
+    write_sentences(rows, len(rows), tokenizer, len(dictionary), 64, [folder / "input0"], "T0.3")
     index = {"rows": [row for row, _ in pairs], "copies": [number for _, number in pairs]}
     (folder / "index.json").write_text(json.dumps(index))
     return copy

@@ -5,7 +5,7 @@ import bz2
 import pytest
 
 from fairseq_scl.errors import UserError
-from fairseq_scl.reviews import read_reviews
+from fairseq_scl.reviews import review_tables
 
 GOOD = "__label__2 Sturdy: It held for years.\n"
 BAD = "__label__1 Weak: It broke at once.\n"
@@ -22,12 +22,12 @@ def write(folder, **files):
 
 
 def read(name, folder):
-    return {split: rows for split, (_, rows) in read_reviews(name, folder).items()}
+    return {split: list(rows) for split, rows in review_tables(name, folder).items()}
 
 
 def refused(name, folder):
     with pytest.raises(UserError) as error:
-        read_reviews(name, folder)
+        read(name, folder)
     assert len(str(error.value).splitlines()) == 1
     return str(error.value).removeprefix("fairseq-scl: error: ")
 

@@ -14,8 +14,8 @@ from fairseq_scl.errors import UserError
 from fairseq_scl.tables import (
     GLUE,
     Columns,
+    glue_tables,
     read_file,
-    read_glue,
     unlike_published,
 )
 
@@ -49,11 +49,16 @@ def write_task(folder, task, **files):
     return folder
 
 
+def read_tables(task, folder):
+    """The rows of each split."""
+    return {split: list(rows) for split, rows in glue_tables(task, folder).items()}
+
+
 def read_task(folder, task):
     """Sentences and label of each row of each split."""
     return {
         split: [(*row.sentences, row.label) for row in rows]
-        for split, (_, rows) in read_glue(task, folder).items()
+        for split, rows in read_tables(task, folder).items()
     }
 
 
@@ -93,7 +98,7 @@ def test_cola_has_no_header_but_in_test(tmp_path):
 
 def test_cola_counts_rows_from_the_first_line(tmp_path):
     write_task(tmp_path, "CoLA", train="a\t1\t\tOne.\nb\t0\t*\tTwo.\n", dev="c\t1\t\tThree.\n")
-    assert [row.line for row in read_glue("CoLA", tmp_path)["train"][1]] == [1, 2]
+    assert [row.line for row in glue_tables("CoLA", tmp_path)["train"]] == [1, 2]
 
 
 def test_sst2_loses_its_trailing_spaces(tmp_path):
@@ -149,7 +154,7 @@ def test_rows_after_a_skipped_one_keep_their_line_numbers(tmp_path):
     header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
     good = "1\t2\t3\tHow?\tWhy?\t1\n"
     write_task(tmp_path, "QQP", train=header + good + "4\t5\n" + good, dev=header + good)
-    assert [row.line for row in read_glue("QQP", tmp_path)["train"][1]] == [2, 4]
+    assert [row.line for row in glue_tables("QQP", tmp_path)["train"]] == [2, 4]
 
 
 def test_stsb_is_a_regression(tmp_path):
@@ -249,24 +254,24 @@ def test_the_last_row_needs_no_line_end(tmp_path):
 def test_glue_test_sets_are_optional(tmp_path):
     text = "sentence\tlabel\ngood soup\t1\n"
     write_task(tmp_path, "SST-2", train=text, dev=text)
-    assert list(read_glue("SST-2", tmp_path)) == ["train", "valid"]
+    assert list(glue_tables("SST-2", tmp_path)) == ["train", "valid"]
 
 
 def test_glue_tells_the_file_of_each_split(tmp_path):
     text = "sentence\tlabel\ngood soup\t1\n"
     write_task(tmp_path, "SST-2", train=text, dev=text)
-    assert read_glue("SST-2", tmp_path)["valid"][0] == tmp_path / "SST-2" / "dev.tsv"
+    assert glue_tables("SST-2", tmp_path)["valid"].path == tmp_path / "SST-2" / "dev.tsv"
 
 
 @pytest.mark.parametrize("missing", ["train", "dev"])
 def test_glue_training_and_dev_sets_must_exist(tmp_path, missing):
     text = "sentence\tlabel\ngood soup\t1\n"
     write_task(tmp_path, "SST-2", **{({"train", "dev"} - {missing}).pop(): text})
-    assert f"{missing}.tsv cannot be read" in message(read_glue, "SST-2", tmp_path)
+    assert f"{missing}.tsv cannot be read" in message(read_tables, "SST-2", tmp_path)
 
 
 def test_unknown_glue_task_lists_the_nine(tmp_path):
-    told = message(read_glue, "SST2", tmp_path)
+    told = message(read_tables, "SST2", tmp_path)
     assert told.startswith("--data glue:SST2: ")
     assert all(task in told for task in GLUE)
     assert len(GLUE) == 9
@@ -275,7 +280,7 @@ def test_unknown_glue_task_lists_the_nine(tmp_path):
 def test_a_short_glue_row_outside_qqp_is_an_error(tmp_path):
     text = "index\tsentence1\tsentence2\tlabel\n0\tOne.\tTwo.\tentailment\n1\tOne.\tTwo.\n"
     write_task(tmp_path, "RTE", train=text, dev=text)
-    told = message(read_glue, "RTE", tmp_path)
+    told = message(read_tables, "RTE", tmp_path)
     assert "train.tsv, row 3: 3 fields, at least 4 are needed" in told
 
 
@@ -290,7 +295,7 @@ def test_a_short_glue_row_outside_qqp_is_an_error(tmp_path):
     ],
 )
 def test_real_glue(task, rows, labels):
-    splits = {split: rows for split, (_, rows) in read_glue(task, GLUE_DIR).items()}
+    splits = read_tables(task, GLUE_DIR)
     assert {split: len(found) for split, found in splits.items()} == rows
     for split, found in splits.items():
         assert {row.label for row in found} == ({None} if split == "test" else labels)
@@ -329,10 +334,10 @@ def test_some_copies_of_qqp_have_three_rows_more():
     ("task", "subsets"), [("SST-2", []), ("RTE", []), ("QNLI", ["train"]), ("MNLI", ["train"])]
 )
 def test_real_glue_has_the_published_numbers_but_for_subsets(task, subsets):
-    splits = read_glue(task, GLUE_DIR)
-    odd = [split for split, (_, rows) in splits.items() if unlike_published(task, split, len(rows))]
+    splits = read_tables(task, GLUE_DIR)
+    odd = [split for split, rows in splits.items() if unlike_published(task, split, len(rows))]
     assert odd == subsets
-    assert len({row.label for row in splits["train"][1]}) == len(GLUE[task].labels)
+    assert len({row.label for row in splits["train"]}) == len(GLUE[task].labels)
 
 
 # --- a user's own files

@@ -1,5 +1,6 @@
 """Ids of the encoders' own tokenizers, compared with those of transformers."""
 
+import gzip
 import json
 import shutil
 
@@ -163,6 +164,47 @@ def test_roberta_gives_the_reference_ids_of_all_dev_rows(roberta):
     expected, tokenizer = roberta
     sentences = dev_sentences()
     assert as_lists(tokenizer(sentences)) == expected(sentences)
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    """fairseq's own GPT-2 encoder and ours, both giving RoBERTa's dictionary ids."""
+    from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
+
+    folder = SHARED / "gpt2_bpe"
+    reference = get_encoder(str(folder / "encoder.json"), str(folder / "vocab.bpe"))
+    symbols = roberta_symbols()
+    index = {symbol: i for i, symbol in enumerate(symbols)}
+
+    def expected(text):
+        return [index[str(i)] for i in reference.encode(text)]
+
+    return expected, load_tokenizer(folder, symbols)
+
+
+WORDS = st.lists(
+    st.sampled_from(["the", " film", "'s", "\u00e9t\u00e9", " \u4e16", "  ", "12", "!?"])
+)
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs", "Cn"]))  # Cn: as many as Unicode knows
+
+
+@pytest.mark.needs_shared_data
+@settings(max_examples=300, deadline=None)
+@given(text=ANY_TEXT | WORDS.map("".join))
+def test_roberta_gives_the_ids_of_fairseqs_own_encoder(gpt2, text):
+    expected, tokenizer = gpt2
+    assert tokenizer([text])[0].tolist() == expected(text)
+
+
+@pytest.mark.needs_shared_data
+def test_roberta_gives_the_ids_of_fairseqs_own_encoder_for_real_text(gpt2):
+    expected, tokenizer = gpt2
+    lines = []
+    for path in sorted(SHARED.rglob("dev*.tsv")) + sorted(SHARED.rglob("val.*.gz")):
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+            lines += file.read().split("\n")
+    assert len(lines) > 5000
+    assert as_lists(tokenizer(lines)) == [expected(line) for line in lines]
 
 
 @pytest.mark.needs_shared_data
