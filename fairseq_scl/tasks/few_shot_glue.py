@@ -18,6 +18,7 @@ from fairseq.tasks.sentence_prediction import SentencePredictionConfig, Sentence
 from omegaconf import II
 
 from fairseq_scl import inference, manifest, protocols, sampling
+from fairseq_scl.compiling import compile_layers
 from fairseq_scl.data import stored
 from fairseq_scl.data.noise import NoisyTokens, Relabelled
 from fairseq_scl.data.rows_dataset import RowsDataset, balanced
@@ -97,6 +98,13 @@ class FewShotGlueConfig(SentencePredictionConfig):
         default=False,
         metadata={"help": "keep the classification head of the model that training starts from"},
     )
+    compile: bool = field(
+        default=False,
+        metadata={
+            "help": "compile the encoder's layers with torch.compile, which takes a minute; for "
+            "GPUs, a CPU gains nothing"
+        },
+    )
     batch_size: Optional[int] = II("dataset.batch_size")  # noqa: UP045
     save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
@@ -150,8 +158,8 @@ class FewShotGlueTask(SentencePredictionTask):
         """Build the model with its head; it will refuse a checkpoint that does not fit.
 
         Raises:
-            UserError: if a checkpoint to start from is missing, the model has no such head, or a
-                CPU is to train in --fp16.
+            UserError: if a checkpoint to start from is missing, the model has no such head, a CPU
+                is to train in --fp16, or there is no compiler for --compile.
         """
         if not from_checkpoint:
             require_device(self.cfg.fp16, self.cfg.amp, self.cfg.cpu)
@@ -164,6 +172,8 @@ class FewShotGlueTask(SentencePredictionTask):
             raise UserError("this --arch has no classification head; RoBERTa's have") from None
         if not from_checkpoint and self._starts_afresh():
             model.register_load_state_dict_pre_hook(self._settle_head)
+        if self.cfg.compile and not from_checkpoint:
+            compile_layers(model.encoder.sentence_encoder.layers)
         model.register_load_state_dict_pre_hook(self._require_fitting_checkpoint)
         # fairseq saves a task's state but does not restore it
         model.register_state_dict_post_hook(partial(self._save_queue))  # a method takes no mark
