@@ -1,9 +1,11 @@
 """Training speed beside stock fairseq and Hugging Face's Trainer; scripts/benchmark.sh calls this.
 
-Every contender fine-tunes the same weights on the same rows of SST-2's training set, batch 16, in
-float32, for the same number of updates, in rounds: each round runs all of them one after another,
-so that a busy machine slows all. Ratios are taken within a round and quoted as median [smallest,
-largest]. A contender is a command that prints a line for every update; its clock is ours:
+Every contender fine-tunes the same weights on the same rows of SST-2's training set, batch 16, for
+the same number of updates, in rounds: each round runs all of them one after another, so that a busy
+machine slows all. Ratios are taken within a round and quoted as median [smallest, largest]. On a
+CPU all compute in float32; on a GPU fairseq in fp16 and Trainer in bf16. The weights of --shape
+roberta-large are random, and its vocabulary is MiniLM's. A contender is a command that prints a
+line for every update; its clock is ours:
 
     updates/s    between the tenth and the last update; times 16 in sentences/s
     of floor     updates/s as a share of what the matrix products of the batch's tokens at the
@@ -27,14 +29,35 @@ from typing import NamedTuple
 
 WARM_UP = 10  # updates that do not count
 BATCH = 16  # sentences
-LAYERS, WIDTH, PARAMETERS = 6, 384, 22_700_000  # of MiniLM
 STOCK = "fairseq, sentence_prediction"  # what the others are compared with
 FLAGS = """
     --task sentence_prediction --init-token 0 --num-classes 2 --no-epoch-checkpoints --no-save
     --dropout 0.1 --attention-dropout 0.1 --weight-decay 0.1 --adam-betas (0.9,0.98) --adam-eps 1e-6
     --clip-norm 0.0 --lr-scheduler fixed --lr 1e-5 --batch-size 16 --required-batch-size-multiple 1
-    --disable-validation --num-workers 0 --log-format json --log-interval 1 --cpu --seed 1
+    --disable-validation --num-workers 0 --log-format json --log-interval 1 --seed 1
 """
+
+
+class Shape(NamedTuple):
+    """What decides over the work of an update; the flags are stock fairseq's."""
+
+    layers: int
+    width: int
+    parameters: int
+    stock: str
+
+
+SHAPES = {
+    # stock fairseq lacks MiniLM's pooling and layer norm's epsilon, which cost nothing
+    "minilm": Shape(
+        6,
+        384,
+        22_700_000,
+        "--arch roberta_base --encoder-layers 6 --encoder-embed-dim 384 "
+        "--encoder-ffn-embed-dim 1536 --encoder-attention-heads 12",
+    ),
+    "roberta-large": Shape(24, 1024, 335_000_000, "--arch roberta_large"),
+}
 
 
 class Timing(NamedTuple):
@@ -48,11 +71,21 @@ class Timing(NamedTuple):
 
 def fairseq(args, *flags: str) -> list[str]:
     """A fairseq-train command; later flags win."""
-    program = str(Path(sys.executable).with_name("fairseq-train"))
-    encoder = (args.encoder / "train_flags.txt").read_text().split()
-    start = ["--finetune-from-model", str(args.encoder / "model.pt")]
-    updates = ["--max-update", str(args.updates)]
-    return [program, str(args.data), *FLAGS.split(), *encoder, *start, *updates, *flags]
+    command = [str(Path(sys.executable).with_name("fairseq-train")), str(args.data), *FLAGS.split()]
+    command += ["--fp16", "--fp16-init-scale", "128"] if has_gpu() else ["--cpu"]
+    if args.shape == "minilm":
+        command += (args.encoder / "train_flags.txt").read_text().split()
+        command += ["--finetune-from-model", str(args.encoder / "model.pt")]
+    else:
+        command += ["--arch", "sentence_roberta_large", "--max-positions", "512"]
+    return [*command, "--max-update", str(args.updates), *flags]
+
+
+def has_gpu() -> bool:
+    """Whether the contenders will find one."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def contenders(args) -> dict[str, list[str]]:
@@ -60,9 +93,7 @@ def contenders(args) -> dict[str, list[str]]:
     here = Path(__file__).resolve().parents[1]
     plugin = ["--user-dir", str(here / "fairseq_scl"), "--task", "few_shot_glue"]
     plugin += ["--criterion", "sentence_prediction_scl", "--optimizer", "fused_adam"]
-    # stock fairseq lacks MiniLM's pooling and layer norm's epsilon, which cost nothing
-    stock = ["--arch", "roberta_base", "--encoder-layers", "6", "--encoder-embed-dim", "384"]
-    stock += ["--encoder-ffn-embed-dim", "1536", "--encoder-attention-heads", "12"]
+    stock = SHAPES[args.shape].stock.split()
     stock += ["--criterion", "sentence_prediction", "--optimizer", "adam"]
     stock += ["--user-dir", str(here / "fairseq_scl")]  # or torch refuses the checkpoint
     commands = {
@@ -70,9 +101,13 @@ def contenders(args) -> dict[str, list[str]]:
         STOCK: fairseq(args, *stock),
         "fairseq-scl, CE": fairseq(args, *plugin, "--scl-weight", "0"),
     }
+    if has_gpu():
+        compiled = fairseq(args, *plugin, "--scl-weight", "0.9", "--compile")
+        commands["fairseq-scl, CE+SCL, --compile"] = compiled
     if args.peers:
         peer = [str(args.peers / "bin" / "python"), str(here / "scripts" / "benchmark_trainer.py")]
         peer += [str(args.model), str(args.rows), str(args.updates)]
+        peer += ["--shape", args.shape]
         commands["Trainer"] = peer
         commands["Trainer, group_by_length"] = [*peer, "--group-by-length"]
     return commands
@@ -113,7 +148,7 @@ def tokens_per_batch(data: Path) -> tuple[float, float]:
     return batches.sum(1).mean(), batches.max(1).sum() * BATCH / batches.sum()
 
 
-def floor(tokens: float) -> tuple[float, float, float]:
+def floor(tokens: float, shape: Shape) -> tuple[float, float, float]:
     """The machine: GFLOP/s of the model's own matrix products, GB/s, and updates/s at these.
 
     A product is that of a feed-forward layer with the tokens of a batch; a weight takes part in
@@ -122,21 +157,26 @@ def floor(tokens: float) -> tuple[float, float, float]:
     """
     import torch
 
-    a, b = torch.randn(round(tokens), WIDTH), torch.randn(WIDTH, 4 * WIDTH)
-    memory = [torch.randn(PARAMETERS) for _ in range(2)]
+    kind = {"device": "cuda", "dtype": torch.half} if has_gpu() else {}
+    wait = torch.cuda.synchronize if has_gpu() else lambda: None
+    width = shape.width
+    a, b = torch.randn(round(tokens), width, **kind), torch.randn(width, 4 * width, **kind)
+    memory = [torch.randn(shape.parameters, device=a.device) for _ in range(2)]
 
     def best(run, repeats: int) -> float:
         times = []
         for _ in range(repeats):
+            wait()
             start = time.perf_counter()
             run()
+            wait()
             times.append(time.perf_counter() - start)
         return min(times)
 
-    rate = 50 * 2 * a.numel() * 4 * WIDTH / best(lambda: [a @ b for _ in range(50)], 10)
-    bandwidth = 2 * 4 * PARAMETERS / best(lambda: memory[0].copy_(memory[1]), 10)
-    operations = 3 * 2 * tokens * LAYERS * 12 * WIDTH**2
-    seconds = operations / rate + 8 * 4 * PARAMETERS / bandwidth
+    rate = 50 * 2 * a.numel() * 4 * width / best(lambda: [a @ b for _ in range(50)], 10)
+    bandwidth = 2 * 4 * shape.parameters / best(lambda: memory[0].copy_(memory[1]), 10)
+    operations = 3 * 2 * tokens * shape.layers * 12 * width**2
+    seconds = operations / rate + 8 * 4 * shape.parameters / bandwidth
     return rate / 1e9, bandwidth / 1e9, 1 / seconds
 
 
@@ -158,12 +198,13 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="the same encoder as a Hugging Face folder")
     parser.add_argument("--rows", type=Path, help="SST-2's train.tsv, for the peers")
     parser.add_argument("--peers", type=Path, help="virtual environment of the peers")
+    parser.add_argument("--shape", choices=SHAPES, default="minilm", help="default: %(default)s")
     parser.add_argument("--updates", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     args.data, args.encoder = args.data.resolve(), args.encoder.resolve()
     tokens, padded = tokens_per_batch(args.data)
-    gflops, bandwidth, limit = floor(tokens)
+    gflops, bandwidth, limit = floor(tokens, SHAPES[args.shape])
     commands = contenders(args)
     timings: dict[str, list[Timing]] = {name: [] for name in commands}
     for number in range(args.rounds):

@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
-# Updates per second on SST-2 with MiniLM: this plugin, stock fairseq, Hugging Face's Trainer.
+# Updates per second on SST-2: this plugin, stock fairseq, Hugging Face's Trainer.
 # (Accuracy and seconds beside SetFit: scripts/benchmark_setfit.py, with the .venv-peers made here.)
 #
 #   bash scripts/benchmark.sh [OPTION ...]
 #
 #   --updates U           of each run                              (default: 100)
 #   --rounds R            of all contenders, one after another     (default: 3)
+#   --shape S             minilm or roberta-large                  (default: minilm; on a GPU the other)
+#
+# With CUDA_VISIBLE_DEVICES= a machine with a GPU measures its CPU.
 set -euo pipefail
 
-tasks=SST-2 allowed=SST-2 own="updates rounds"
-updates=100 rounds=3
+tasks=SST-2 allowed=SST-2 own="updates rounds shape"
+updates=100 rounds=3 shape=
 . "$(dirname "$0")/study.sh"
 parse "$@"
 whole_number --updates "$updates"
 whole_number --rounds "$rounds"
+[ -z "$shape" ] || known --shape "$shape" "minilm roberta-large"
 [ -z "$encoder" ] || fail "--encoder: the peers are compared on MiniLM"
 set_up
 peers=$PWD/.venv-peers
@@ -23,6 +27,10 @@ if [ ! -e "$peers/installed" ]; then
     torch transformers accelerate setfit
   do_it touch "$peers/installed"
 fi
+if [ -z "$shape" ]; then
+  shape=$(python -c 'import torch; print("roberta-large" if torch.cuda.is_available() else "minilm")')
+fi
 minilm=$(python -c 'from fairseq_scl.import_model import minilm_folder; print(minilm_folder())')
 do_it python scripts/benchmark.py "$data_dir/SST-2" --encoder "$imported" --model "$minilm" \
-  --rows "$glue_dir/SST-2/train.tsv" --peers "$peers" --updates "$updates" --rounds "$rounds"
+  --rows "$glue_dir/SST-2/train.tsv" --peers "$peers" --shape "$shape" \
+  --updates "$updates" --rounds "$rounds"

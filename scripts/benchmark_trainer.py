@@ -3,10 +3,12 @@
 import argparse
 import csv
 
+import torch
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
+    RobertaConfig,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -28,12 +30,23 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("rows")
     parser.add_argument("updates", type=int)
+    parser.add_argument("--shape", choices=("minilm", "roberta-large"), default="minilm")
     parser.add_argument("--group-by-length", action="store_true")
     args = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    model = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=2)
+    if args.shape == "minilm":
+        model = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=2)
+    else:
+        model = AutoModelForSequenceClassification.from_config(
+            RobertaConfig(
+                vocab_size=len(tokenizer), hidden_size=1024, num_hidden_layers=24,
+                num_attention_heads=16, intermediate_size=4096, max_position_embeddings=514,
+                layer_norm_eps=1e-5, type_vocab_size=1, pad_token_id=tokenizer.pad_token_id,
+            )
+        )  # fmt: skip
+    gpu = torch.cuda.is_available()
     with open(args.rows, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     encoded = tokenizer([row["sentence"] for row in rows], truncation=True)["input_ids"]
@@ -47,8 +60,8 @@ def main() -> None:
         args=TrainingArguments(
             output_dir=".", max_steps=args.updates, per_device_train_batch_size=16,
             learning_rate=1e-5, lr_scheduler_type="constant", weight_decay=0.1, adam_beta2=0.98,
-            adam_epsilon=1e-6, max_grad_norm=0, save_strategy="no", report_to="none", use_cpu=True,
-            logging_strategy="no", seed=1, **grouped,
+            adam_epsilon=1e-6, max_grad_norm=0, save_strategy="no", report_to="none",
+            use_cpu=not gpu, bf16=gpu, logging_strategy="no", seed=1, **grouped,
         ),
         train_dataset=data,
         data_collator=DataCollatorWithPadding(tokenizer),
