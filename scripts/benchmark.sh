@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Updates per second on SST-2: this plugin, stock fairseq, Hugging Face's Trainer.
-# (Accuracy and seconds beside SetFit: scripts/benchmark_setfit.py, with the .venv-peers made here.)
+# Then, where few_shot.sh has left a study of SST-2 in the same --output, accuracy and seconds of SetFit
+# on its very draws.
 #
 #   bash scripts/benchmark.sh [OPTION ...]
 #
@@ -34,3 +35,7 @@ minilm=$(python -c 'from fairseq_scl.import_model import minilm_folder; print(mi
 do_it python scripts/benchmark.py "$data_dir/SST-2" --encoder "$imported" --model "$minilm" \
   --rows "$glue_dir/SST-2/train.tsv" --peers "$peers" --shape "$shape" \
   --updates "$updates" --rounds "$rounds"
+if [ -d "$output/few_shot/SST-2" ]; then
+  do_it "$peers/bin/python" scripts/benchmark_setfit.py "$output/few_shot/SST-2" --model "$minilm" \
+    --rows "$glue_dir/SST-2"
+fi
