@@ -4,10 +4,10 @@
     .venv-peers/bin/python scripts/benchmark_setfit.py studies/few_shot/SST-2 \\
         --model MINILM_FOLDER --rows glue/SST-2
 
-The second command runs in the environment that scripts/benchmark.sh makes, which calls it. SetFit has its own
-defaults, and the seed of the draw. Its seconds are those from loading the model to the end of
-training, as those of a run. Accuracy is in percent; a difference is that of the runs to SetFit by
-draw, with its 95 % interval.
+The second command runs in the environment that scripts/benchmark.sh makes, which calls it. SetFit
+has its own defaults, and the seed of the draw. Its seconds are those from loading the model to the
+end of training, as those of a run. Accuracy is in percent; a difference is that of the runs to
+SetFit by draw, with its 95 % interval.
 """
 
 import argparse
