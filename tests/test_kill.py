@@ -125,8 +125,8 @@ def test_preparing_killed_at_twenty_moments(encoder, tmp_path):
         folder = tmp_path / str(number)
         if kill(main, arguments(folder), chance.uniform(0, duration)):
             hits += 1
-            assert not folder.exists()
-            finish(main, arguments(folder))
+            if not folder.exists():  # else it is whole: the kill came after the renaming
+                finish(main, arguments(folder))
         assert visible(folder) == visible(tmp_path / "whole")
     assert hits >= 3  # a quick machine is done before the others
 
