@@ -37,8 +37,8 @@ from fairseq_scl.prepare import check_labels, columns, look_through
 from fairseq_scl.tables import (
     READERS,
     SUBMISSIONS,
+    Table,
     decoded,
-    file_table,
     labels_of,
     lines,
     read_file,
@@ -123,12 +123,11 @@ def read_labelled(args: argparse.Namespace, classifier: Classifier) -> Neighbour
             if there are fewer rows than neighbours.
     """
     path = args.labelled
-    table = file_table(path, columns(args, args.label))
-    found = look_through(table, regression=not classifier.classes)
+    rows = read_file(path, columns(args, args.label))
+    found = look_through(Table(path, lambda: rows), regression=not classifier.classes)
     check_labels(path, found, classifier.classes or None, required=True)
     if args.neighbours > found.rows:
         raise UserError(f"--neighbours {args.neighbours}: {path} has only {found.rows} rows")
-    rows = list(table)
     sentences = [row.sentences for row in rows]
     labels = [str(row.label) for row in rows]
     windows = predict(classifier, sentences, path, args.batch_size)

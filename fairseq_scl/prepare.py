@@ -208,7 +208,7 @@ class Found(NamedTuple):
     @property
     def labelled(self) -> bool:
         """Whether any row has a label."""
-        return len(self.labels.keys() - {None}) > 0
+        return any(label is not None for label in self.labels)
 
 
 def look_through(table: Table, regression: bool) -> Found:

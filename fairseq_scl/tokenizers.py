@@ -102,6 +102,13 @@ def _tokenizer_json(path: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]
     return tokenizer, dictionary_ids(tokens, index, path)
 
 
+def _read_gpt2_bpe(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """GPT-2's id of each token, and which tokens are merged, the first ones first."""
+    from tokenizers.models import BPE
+
+    return BPE.read_file(*(str(folder / name) for name in GPT2_BPE))
+
+
 def _gpt2_bpe(folder: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]:
     """GPT-2's tokenizer, numbered as the dictionary is and with its special tokens.
 
@@ -111,13 +118,14 @@ def _gpt2_bpe(folder: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]:
     from tokenizers import decoders, pre_tokenizers
     from tokenizers.models import BPE
 
-    encoder_json, vocab_bpe = (folder / name for name in GPT2_BPE)
-    numbers, merges = BPE.read_file(str(encoder_json), str(vocab_bpe))
+    numbers, merges = _read_gpt2_bpe(folder)
     tokens = {str(i): token for token, i in numbers.items()}
-    dictionary_ids(list(tokens), index, encoder_json)  # raises for another encoder's dictionary
+    dictionary_ids(
+        list(tokens), index, folder / GPT2_BPE[0]
+    )  # raises for another encoder's dictionary
     symbols = list(index | dict.fromkeys(tokens))
     vocabulary = {tokens.get(symbol, symbol): i for i, symbol in enumerate(symbols)}
-    ids = dictionary_ids(symbols, index, encoder_json)
+    ids = dictionary_ids(symbols, index, folder / GPT2_BPE[0])
     tokenizer = HuggingFaceTokenizer(BPE(vocabulary, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -133,14 +141,12 @@ def _gpt2_encoder(folder: Path, index: dict[str, int]) -> Tokenizer:
     from fairseq.data.encoders.gpt2_bpe_utils import bytes_to_unicode
     from tiktoken import Encoding
     from tiktoken_ext.openai_public import r50k_pat_str
-    from tokenizers.models import BPE
 
-    encoder_json, vocab_bpe = (folder / name for name in GPT2_BPE)
-    numbers, merges = BPE.read_file(str(encoder_json), str(vocab_bpe))
+    numbers, merges = _read_gpt2_bpe(folder)
     byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
     tokens = list(dict.fromkeys([*byte_of, *map("".join, merges)]))
     ranks = {bytes(byte_of[c] for c in token): rank for rank, token in enumerate(tokens)}
-    ids = dictionary_ids([str(numbers.get(token)) for token in tokens], index, encoder_json)
+    ids = dictionary_ids([str(numbers.get(token)) for token in tokens], index, folder / GPT2_BPE[0])
     encoding = Encoding("gpt2", pat_str=r50k_pat_str, mergeable_ranks=ranks, special_tokens={})
 
     def encode(sentences: Sequence[str]) -> list[np.ndarray]:

@@ -198,7 +198,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="the same encoder as a Hugging Face folder")
     parser.add_argument("--rows", type=Path, help="SST-2's train.tsv, for the peers")
     parser.add_argument("--peers", type=Path, help="virtual environment of the peers")
-    parser.add_argument("--shape", choices=SHAPES, default="minilm", help="default: %(default)s")
+    default = "roberta-large" if has_gpu() else "minilm"
+    parser.add_argument("--shape", choices=SHAPES, default=default, help="default: %(default)s")
     parser.add_argument("--updates", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()

@@ -28,13 +28,10 @@ if [ ! -e "$peers/installed" ]; then
     torch transformers accelerate setfit
   do_it touch "$peers/installed"
 fi
-if [ -z "$shape" ]; then
-  shape=$(python -c 'import torch; print("roberta-large" if torch.cuda.is_available() else "minilm")')
-fi
 minilm=$(python -c 'from fairseq_scl.import_model import minilm_folder; print(minilm_folder())')
 do_it python scripts/benchmark.py "$data_dir/SST-2" --encoder "$imported" --model "$minilm" \
-  --rows "$glue_dir/SST-2/train.tsv" --peers "$peers" --shape "$shape" \
-  --updates "$updates" --rounds "$rounds"
+  --rows "$glue_dir/SST-2/train.tsv" --peers "$peers" \
+  --updates "$updates" --rounds "$rounds" ${shape:+--shape "$shape"}
 if [ -d "$output/few_shot/SST-2" ]; then
   do_it "$peers/bin/python" scripts/benchmark_setfit.py "$output/few_shot/SST-2" --model "$minilm" \
     --rows "$glue_dir/SST-2"

@@ -3,7 +3,7 @@
 import argparse
 import csv
 
-import torch
+from benchmark import SHAPES, has_gpu
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("rows")
     parser.add_argument("updates", type=int)
-    parser.add_argument("--shape", choices=("minilm", "roberta-large"), default="minilm")
+    parser.add_argument("--shape", choices=SHAPES, default="minilm")
     parser.add_argument("--group-by-length", action="store_true")
     args = parser.parse_args()
     logging.set_verbosity_error()
@@ -39,14 +39,16 @@ def main() -> None:
     if args.shape == "minilm":
         model = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=2)
     else:
+        layers, width, *_ = SHAPES[args.shape]
         model = AutoModelForSequenceClassification.from_config(
             RobertaConfig(
-                vocab_size=len(tokenizer), hidden_size=1024, num_hidden_layers=24,
-                num_attention_heads=16, intermediate_size=4096, max_position_embeddings=514,
+                vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=layers,
+                num_attention_heads=width // 64, intermediate_size=4 * width,
+                max_position_embeddings=514,
                 layer_norm_eps=1e-5, type_vocab_size=1, pad_token_id=tokenizer.pad_token_id,
             )
         )  # fmt: skip
-    gpu = torch.cuda.is_available()
+    gpu = has_gpu()
     with open(args.rows, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     encoded = tokenizer([row["sentence"] for row in rows], truncation=True)["input_ids"]
