@@ -20,11 +20,16 @@ setup(
     package_data={"fairseq_scl": ["sample_data/*.tsv", "py.typed"]},
     install_requires=[
         "torch>=2.6",
+        "datasets",  # data sets of the hub, parquet
+        "huggingface_hub",  # encoders of the hub
         "numpy",
         "omegaconf>=2.3",
+        "pandas",  # results as a table
+        "pydantic>=2",  # the schema of every file that is read
         "scikit-learn",  # t-SNE, nearest neighbours
         "scipy>=1.15",  # rank correlation, paired tests (exact with ties since 1.15)
-        "matplotlib",  # pictures
+        "seaborn",  # pictures
+        "statsmodels",  # Holm's correction
         "tiktoken",  # GPT-2's BPE, quicker than tokenizers
         "tokenizers>=0.20",  # tokenizer.json
         "sentencepiece",  # XLM-R, CamemBERT
@@ -39,9 +44,12 @@ setup(
             "hydra-submitit-launcher",  # and on SLURM
         ],
         "onnx": ["onnx", "onnxscript"],  # export --format onnx
+        "docs": ["mkdocs-material", "mkdocstrings[python]"],
         "test": [
+            "build",
             "coverage",
             "hypothesis",
+            "import-linter",  # the order of the rooms
             "mypy",
             "onnx",
             "onnxruntime",

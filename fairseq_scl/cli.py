@@ -8,16 +8,19 @@ import sys
 from fairseq_scl.errors import NO_FAIRSEQ, UserError
 
 COMMANDS = {
-    "download": ("download", "fetch GLUE or RoBERTa, checked and unpacked"),
-    "import-model": ("import_model", "turn a Hugging Face encoder into a fairseq one"),
-    "prepare": ("prepare", "turn labelled sentences into fairseq's binarized data"),
-    "back-translate": ("back_translate", "paraphrase training sentences by way of a language"),
-    "verify": ("manifest", "check that a run used the rows that its manifest says"),
-    "evaluate": ("evaluate", "test a run's best checkpoint"),
-    "predict": ("predict", "label sentences with a fine-tuned model"),
-    "export": ("export", "turn a fine-tuned model into a Hugging Face one"),
-    "report": ("report", "a table of evaluated runs"),
-    "plot": ("plot", "pictures of evaluated runs: embeddings, curves, N, noise"),
+    "download": ("preparation.download", "fetch GLUE or RoBERTa, checked and unpacked"),
+    "import-model": ("encoders.import_model", "turn a Hugging Face encoder into a fairseq one"),
+    "prepare": ("preparation.prepare", "turn labelled sentences into fairseq's binarized data"),
+    "back-translate": (
+        "back_translation.back_translate",
+        "paraphrase training sentences by way of a language",
+    ),
+    "verify": ("data.manifest", "check that a run used the rows that its manifest says"),
+    "evaluate": ("studies.evaluate", "test a run's best checkpoint"),
+    "predict": ("inference.predict", "label sentences with a fine-tuned model"),
+    "export": ("export.command", "turn a fine-tuned model into a Hugging Face one"),
+    "report": ("reports.report", "a table of evaluated runs"),
+    "plot": ("reports.plot", "pictures of evaluated runs: embeddings, curves, N, noise"),
 }
 
 

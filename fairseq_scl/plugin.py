@@ -9,10 +9,10 @@ except ModuleNotFoundError as error:
 
     raise UserError(NO_FAIRSEQ) from None
 
-from fairseq_scl import checkpoints, finished, launch, nan_detector, precision
 from fairseq_scl.criterions import sentence_prediction_scl  # noqa: F401
 from fairseq_scl.models import sentence_roberta  # noqa: F401
 from fairseq_scl.optim import fused_adam  # noqa: F401
+from fairseq_scl.repairs import checkpoints, finished, launch, nan_detector, precision
 from fairseq_scl.tasks import few_shot_glue  # noqa: F401
 
 checkpoints.install()

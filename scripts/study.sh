@@ -129,7 +129,7 @@ study() {
     where+=(hydra/launcher=joblib hydra.launcher.n_jobs="$side_by_side")
     [ -n "$gpu" ] || export OMP_NUM_THREADS=$(( (cores + side_by_side - 1) / side_by_side ))
   fi
-  do_it python -m fairseq_scl.study --multirun --config-dir configs --config-name finetune \
+  do_it python -m fairseq_scl.studies.study --multirun --config-dir configs --config-name finetune \
     hydra.sweep.dir="'$output/$name'" encoder="$config" data_dir="'$data_dir'" \
     checkpoint.finetune_from_model="'${start:-$imported/model.pt}'" "${where[@]}" "$@" "${overrides[@]}"
 }

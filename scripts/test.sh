@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Set up .venv, then run the linter, the type checker and the tests.
+# Set up .venv, then run the linters, the type checker and the tests.
 #
 #   bash scripts/test.sh [PYTEST ARGUMENT ...]     e.g. -m slow, or -k loss
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash scripts/setup.sh test
+bash scripts/setup.sh test,docs
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+.venv/bin/lint-imports
 exec .venv/bin/python -m pytest "$@"

@@ -33,8 +33,8 @@ def build_encoder(folder: Path, **options) -> Path:
     """A randomly initialised two-layer RoBERTa with a byte-level BPE of the sample sentences."""
     from tokenizers import ByteLevelBPETokenizer
 
-    from fairseq_scl import hugging_face
-    from fairseq_scl.tables import Columns, read_file
+    from fairseq_scl.encoders import hugging_face
+    from fairseq_scl.preparation.tables import Columns, read_file
 
     folder.mkdir(parents=True)
     rows = read_file(PACKAGE / "sample_data" / "train.tsv", Columns(("sentence",), "label"))
@@ -58,7 +58,7 @@ def build_model(folder: Path, **options) -> Path:
     """A randomly initialised two-layer RoBERTa for the dictionary in `folder`."""
     import torch
 
-    from fairseq_scl import import_model
+    from fairseq_scl.encoders import import_model
 
     values = {
         "arch": "sentence_roberta",
@@ -163,7 +163,7 @@ def train(flags: list[str]) -> None:
     """Run fairseq-train in this process, without what it remembers of earlier runs."""
     from fairseq_cli import train as fairseq_train
 
-    from fairseq_scl.study import forget_the_last_run
+    from fairseq_scl.studies.study import forget_the_last_run
 
     forget_the_last_run()
     fairseq_train.main(configure(flags))

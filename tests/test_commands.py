@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, prepare, train
 
-from fairseq_scl import manifest
 from fairseq_scl.cli import COMMANDS, main
+from fairseq_scl.data import manifest
 
 
 @pytest.fixture(scope="module")

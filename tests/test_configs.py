@@ -7,7 +7,7 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fairseq_scl.protocols import split
+from fairseq_scl.data.protocols import split
 
 CONFIGS = ROOT / "configs"
 ENCODERS, DATA, PROTOCOLS = (

@@ -23,7 +23,7 @@ def test_a_dry_run_prints_commands_that_hydra_understands(name, tmp_path):
     assert result.returncode == 0, result.stderr
     assert not list(tmp_path.iterdir())
     commands = [shlex.split(line) for line in result.stdout.splitlines()]
-    studies = [command for command in commands if "fairseq_scl.study" in command]
+    studies = [command for command in commands if "fairseq_scl.studies.study" in command]
     assert studies
     for command in studies:
         overrides = OverridesParser.create().parse_overrides(command[8:])

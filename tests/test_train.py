@@ -39,7 +39,7 @@ def test_the_command_trains_and_says_what_it_optimises(recipe, tmp_path):
 
 
 def test_the_draw_lies_beside_the_checkpoint(finished):
-    from fairseq_scl import manifest
+    from fairseq_scl.data import manifest
 
     said = manifest.read(finished / "manifest.json")
     assert len(manifest.expand(said["splits"]["train"]["rows"])) == 20

@@ -430,7 +430,7 @@ def test_a_damaged_config_of_a_study_is_named(tmp_path, name, content, message):
     path = tmp_path / "configs" / f"{name}.yaml"
     path.unlink() if content is None else path.write_bytes(content)
     finished = subprocess.run(
-        [sys.executable, "-m", "fairseq_scl.study", "--config-dir", "configs", "--config-name",
+        [sys.executable, "-m", "fairseq_scl.studies.study", "--config-dir", "configs", "--config-name",
          "finetune", "data_dir=."],
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip

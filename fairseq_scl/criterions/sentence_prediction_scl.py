@@ -17,11 +17,11 @@ from fairseq.logging import metrics as fairseq_metrics
 from fairseq.models.roberta.model import RobertaClassificationHead
 from torch import Tensor
 
-from fairseq_scl import metrics
+from fairseq_scl.criterions import metrics
+from fairseq_scl.criterions.gather import gather
+from fairseq_scl.criterions.queue import EmbeddingQueue
 from fairseq_scl.errors import UserError
-from fairseq_scl.gather import gather
 from fairseq_scl.loss import Candidates, supervised_contrastive_loss
-from fairseq_scl.queue import EmbeddingQueue
 
 FEATURES = ("encoder", "head")
 REDUCTIONS = ("mean", "sum")

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from fairseq.data import BaseWrapperDataset, FairseqDataset
 
-from fairseq_scl.back_translate import FOLDER, load_augmented
 from fairseq_scl.data import stored
+from fairseq_scl.data.corruption import corrupt_tokens
+from fairseq_scl.data.translations import FOLDER, load_augmented
 from fairseq_scl.errors import UserError
-from fairseq_scl.noise import corrupt_tokens
 
 
 def with_tokens(example: dict, tokens: torch.Tensor) -> dict:

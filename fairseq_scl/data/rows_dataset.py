@@ -6,7 +6,7 @@ import numpy as np
 from fairseq.data import FairseqDataset
 from fairseq.distributed.utils import get_data_parallel_world_size
 
-from fairseq_scl.batching import class_balanced_order
+from fairseq_scl.data.batching import class_balanced_order
 
 
 class RowsDataset(FairseqDataset):

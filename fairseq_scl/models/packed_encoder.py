@@ -15,7 +15,7 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from torch import Tensor
 
-from fairseq_scl.dropout import dropout
+from fairseq_scl.models.dropout import dropout
 
 GROUP = 4  # sentences that a CPU pads together for attention
 

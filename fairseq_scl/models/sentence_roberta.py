@@ -13,10 +13,10 @@ from omegaconf import OmegaConf, open_dict
 from torch.nn.functional import log_softmax
 from torch.utils.checkpoint import checkpoint
 
-from fairseq_scl.dropout import use_quick_dropout
-from fairseq_scl.memory import give_back_memory, keep_freed_memory
+from fairseq_scl.models.dropout import use_quick_dropout
+from fairseq_scl.models.memory import give_back_memory, keep_freed_memory
 from fairseq_scl.models.packed_encoder import PackedEncoder
-from fairseq_scl.pooling import POOLING, pool
+from fairseq_scl.models.pooling import POOLING, pool
 
 
 class PackedRobertaEncoder(RobertaEncoder):

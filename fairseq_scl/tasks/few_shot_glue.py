@@ -17,16 +17,15 @@ from fairseq.tasks import register_task
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 from omegaconf import II
 
-from fairseq_scl import inference, manifest, protocols, sampling
-from fairseq_scl.compiling import compile_layers
-from fairseq_scl.data import stored
+from fairseq_scl.data import beside_checkpoint, manifest, protocols, sampling, stored
 from fairseq_scl.data.noise import NoisyTokens, Relabelled
+from fairseq_scl.data.rows import Choices, Rows
 from fairseq_scl.data.rows_dataset import RowsDataset, balanced
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import lock_for_life, write_text
-from fairseq_scl.precision import require_device
-from fairseq_scl.rows import Choices, Rows
-from fairseq_scl.workers import failing_together, seed_apart
+from fairseq_scl.models.compiling import compile_layers
+from fairseq_scl.repairs.precision import require_device
+from fairseq_scl.repairs.workers import failing_together, seed_apart
 
 logger = logging.getLogger(__name__)
 
@@ -244,7 +243,7 @@ class FewShotGlueTask(SentencePredictionTask):
         made = manifest.make(self.rows, [split for split in SPLITS if self.has_split(split)])
         if path.exists() and manifest.read(path) != made:
             raise UserError(f"{path} is of a run on other examples; choose another --save-dir")
-        inference.keep(self.data, path.parent)
+        beside_checkpoint.keep(self.data, path.parent)
         write_text(path, json.dumps(made, indent=1) + "\n")
         self.manifest_is_written = True
 

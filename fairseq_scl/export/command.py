@@ -1,0 +1,59 @@
+"""Turn a fine-tuned model into a folder that runs without fairseq.
+
+OUTPUT receives the model, tokenizer.json and README.md, a model card with the run's result.json.
+
+    fairseq-scl export checkpoints/sst2-20-draw1 exported
+
+--format says for which library; the outputs are fairseq's, but for rounding:
+
+transformers  for AutoModelForSequenceClassification and pipeline("text-classification"), which
+              have no class for --pooling mean (MiniLM)
+onnx          model.onnx for ONNX Runtime: input_ids and attention_mask in, logits and
+              sentence_embedding out; tokenizer.json cuts and pads. Any model. Needs
+              pip install 'fairseq-scl[onnx]'
+setfit        for SetFitModel.from_pretrained; one sentence, and no regression
+
+What a format does not compute is refused, as are encoders with a sentencepiece model.
+"""
+
+import argparse
+from pathlib import Path
+
+from fairseq_scl.encoders.encoder_folder import TOKENIZER_JSON
+from fairseq_scl.errors import UserError
+from fairseq_scl.export import exportable
+from fairseq_scl.export import onnx as export_onnx
+from fairseq_scl.export import setfit as export_setfit
+from fairseq_scl.export import transformers as export_transformers
+from fairseq_scl.files import new_folder
+from fairseq_scl.inference.classifier import CHECKPOINT, load
+
+# each has objection(source), write(source, folder), and LIBRARY and USE for the card
+FORMATS = {"transformers": export_transformers, "onnx": export_onnx, "setfit": export_setfit}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument(
+        "model", metavar="MODEL", type=Path, help=f"a run's folder ({CHECKPOINT}) or a checkpoint"
+    )
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder to make")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="transformers", help="default: %(default)s"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export `args.model` to `args.output`."""
+    if args.output.exists():
+        raise UserError(f"{args.output} exists already")
+    form = FORMATS[args.format]
+    source = exportable.read(load(args.model, cpu=True))
+    if reason := form.objection(source):
+        raise UserError(f"{source.classifier.run} cannot be exported: {reason}")
+    with new_folder(args.output) as folder:
+        form.write(source, folder)
+        source.tokenizer.save(str(folder / TOKENIZER_JSON))
+        card = exportable.card(source.classifier, form.LIBRARY, form.USE)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    print(f"{args.output}: for {form.LIBRARY}")

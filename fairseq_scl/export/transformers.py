@@ -1,0 +1,139 @@
+"""A fine-tuned model as a sequence classification model of transformers."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fairseq_scl.encoders.hugging_face import ACTIVATIONS, LAYER_NAMES
+from fairseq_scl.export.exportable import Exportable, write_json
+
+ROLES = ("cls_token", "pad_token", "sep_token", "unk_token", "mask_token")  # as SPECIALS
+LIBRARY = "transformers"
+USE = """\
+from transformers import pipeline
+
+model = pipeline("text-classification", model=".")
+"""
+
+
+def objection(source: Exportable) -> str | None:
+    """Why a model cannot be exported; None if it can."""
+    if source.pooling != "cls":
+        return (
+            f"--pooling {source.pooling} has no sequence classification class in transformers; "
+            "--format onnx needs none"
+        )
+    return objection_to_encoder(source)
+
+
+def objection_to_encoder(source: Exportable) -> str | None:
+    """What transformers' encoders, or a dense layer with tanh behind them, do not compute."""
+    args = source.classifier.model.args
+    if getattr(args, "encoder_normalize_before", False):
+        return "transformers' encoders normalise after each part, this one before"
+    if args.activation_fn not in ACTIVATIONS.values():
+        return f"activation {args.activation_fn} is none of config.json's"
+    if args.pooler_activation_fn != "tanh":
+        return f"the head's activation is {args.pooler_activation_fn}, theirs tanh"
+    if not source.is_bert and source.special_ids[1] != 1:
+        return "the tokenizer's <pad> is not 1, where positions start"
+    return None
+
+
+def write(source: Exportable, folder: Path) -> None:
+    """Write model and configuration."""
+    kind = "Bert" if source.is_bert else "Roberta"
+    config = describe_encoder(source) | source.labels
+    config |= {"architectures": [f"{kind}ForSequenceClassification"]}
+    save(convert_encoder(source) | convert_head(source), folder / "model.safetensors")
+    write_json(folder / "config.json", config)
+    write_tokenizer_config(source, folder)
+
+
+def write_tokenizer_config(source: Exportable, folder: Path) -> None:
+    """Write what transformers wants to know beside `tokenizer.json`."""
+    roles = dict(zip(ROLES, source.specials, strict=True))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": source.max_length,
+        "model_input_names": ["input_ids", "attention_mask"],  # all tokens are of type 0
+        # text that looks like a special token is one only where it was in training
+        "split_special_tokens": not source.tokenizer.get_added_tokens_decoder(),
+        **roles,
+    }
+    write_json(folder / "tokenizer_config.json", config)
+    write_json(folder / "special_tokens_map.json", roles)
+
+
+def describe_encoder(source: Exportable) -> dict[str, Any]:
+    """The encoder's part of `config.json`."""
+    model = source.classifier.model
+    args, is_bert = model.args, source.is_bert
+    activations = {fairseqs: theirs for theirs, fairseqs in reversed(ACTIVATIONS.items())}
+    positions = len(model.encoder.sentence_encoder.embed_positions.weight)
+    beginning, padding, end = source.special_ids
+    return {
+        "model_type": "bert" if is_bert else "roberta",
+        "vocab_size": source.tokenizer.get_vocab_size(),
+        "num_hidden_layers": args.encoder_layers,
+        "hidden_size": args.encoder_embed_dim,
+        "intermediate_size": args.encoder_ffn_embed_dim,
+        "num_attention_heads": args.encoder_attention_heads,
+        "hidden_act": activations[args.activation_fn],
+        "layer_norm_eps": getattr(args, "layernorm_eps", 1e-5),
+        "max_position_embeddings": positions - 2 if is_bert else positions,
+        "type_vocab_size": 2 if is_bert else 1,
+        "hidden_dropout_prob": args.dropout,
+        "attention_probs_dropout_prob": args.attention_dropout,
+        "classifier_dropout": args.pooler_dropout,
+        "bos_token_id": beginning,
+        "pad_token_id": padding,
+        "eos_token_id": end,
+        "torch_dtype": "float32",
+    }
+
+
+def convert_encoder(source: Exportable) -> dict[str, torch.Tensor]:
+    """Rename and reorder fairseq's weights; the import folded token types into positions."""
+    is_bert, encoder = source.is_bert, source.classifier.model.encoder.sentence_encoder
+    state = encoder.state_dict()
+    prefix = "bert" if is_bert else "roberta"
+    positions = state["embed_positions.weight"]
+    types = positions.new_zeros(2 if is_bert else 1, positions.size(1))
+    weights = {
+        f"{prefix}.embeddings.word_embeddings.weight": state["embed_tokens.weight"][source.order],
+        f"{prefix}.embeddings.position_embeddings.weight": positions[2 if is_bert else 0 :],
+        f"{prefix}.embeddings.token_type_embeddings.weight": types,
+    }
+    for kind in ("weight", "bias"):
+        weights[f"{prefix}.embeddings.LayerNorm.{kind}"] = state[f"layernorm_embedding.{kind}"]
+        for i in range(len(encoder.layers)):
+            for theirs, ours in LAYER_NAMES.items():
+                weights[f"{prefix}.encoder.layer.{i}.{theirs}.{kind}"] = state[
+                    f"layers.{i}.{ours}.{kind}"
+                ]
+    return weights
+
+
+def convert_head(source: Exportable) -> dict[str, torch.Tensor]:
+    """Rename the classification head's weights."""
+    state = source.head.state_dict()
+    dense, projection = (
+        ("bert.pooler.dense", "classifier")
+        if source.is_bert
+        else ("classifier.dense", "classifier.out_proj")
+    )
+    return {
+        f"{theirs}.{kind}": state[f"{ours}.{kind}"]
+        for theirs, ours in ((dense, "dense"), (projection, "out_proj"))
+        for kind in ("weight", "bias")
+    }
+
+
+def save(weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Write weights in float32, in the format that transformers loads."""
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.float().contiguous() for name, tensor in weights.items()}
+    save_file(contiguous, path, metadata={"format": "pt"})

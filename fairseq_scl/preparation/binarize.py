@@ -1,0 +1,127 @@
+"""Writing rows as fairseq's binarized data, in a stream: a chunk of rows is in memory at a time."""
+
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder, best_fitting_int_dtype
+from tqdm import tqdm
+
+from fairseq_scl.encoders.shorten import shortened_lengths
+from fairseq_scl.encoders.tokenizers import Tokenizer
+from fairseq_scl.errors import UserError
+from fairseq_scl.preparation.tables import Row
+
+CHUNK = 4096  # rows tokenized at a time
+EOS = 2
+FIRST_LABEL = 4  # after <s>, <pad>, </s>, <unk> of the label dictionary
+
+
+class Builder(MMapIndexedDatasetBuilder):
+    """fairseq's writer of `STEM.bin` and `STEM.idx`, for many items at a time."""
+
+    def __init__(self, stem: Path, vocabulary_size: int):
+        super().__init__(f"{stem}.bin", best_fitting_int_dtype(vocabulary_size))
+        self.stem = stem
+
+    def add(self, items: Sequence[np.ndarray]) -> None:
+        """Append each item's tokens and `</s>`."""
+        sizes = np.array([len(item) + 1 for item in items], dtype=np.int64)
+        tokens = np.full(sizes.sum(), EOS, dtype=self._dtype)
+        is_token = np.ones(len(tokens), dtype=bool)
+        is_token[sizes.cumsum() - 1] = False
+        tokens[is_token] = np.concatenate(items)
+        self._data_file.write(tokens.tobytes())
+        self._sizes.extend(sizes.tolist())
+
+    def finish(self) -> None:
+        """Write the index."""
+        self.finalize(f"{self.stem}.idx")
+
+
+def write_sentences(
+    rows: Iterable[Row],
+    total: int,
+    tokenizer: Tokenizer,
+    vocabulary_size: int,
+    max_length: int,
+    stems: Sequence[Path],
+    name: str,
+) -> int:
+    """Write `STEM.bin` and `STEM.idx` for each sentence of a row, `</s>` at the end of each.
+
+    Args:
+        total: how many rows there are.
+        max_length: tokens of a row, special tokens included; longer rows are shortened.
+        name: for the progress bar.
+
+    Returns:
+        How many rows were shortened.
+    """
+    room = max_length - 2 * len(stems)  # <s> A </s>, or <s> A </s> </s> B </s>
+    builders = [Builder(stem, vocabulary_size) for stem in stems]
+    shortened = 0
+    with tqdm(total=total, desc=f"tokenize {name}", unit="rows", file=sys.stderr) as bar:
+        for chunk in chunks(rows):
+            sentences = zip(*(row.sentences for row in chunk), strict=True)
+            encoded = [tokenizer(column) for column in sentences]
+            shortened += shorten(encoded, room)
+            for builder, items in zip(builders, encoded, strict=True):
+                builder.add(items)
+            bar.update(len(chunk))
+    for builder in builders:
+        builder.finish()
+    return shortened
+
+
+def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows, some thousands at a time."""
+    source = iter(rows)
+    while chunk := list(itertools.islice(source, CHUNK)):
+        yield chunk
+
+
+def shorten(encoded: Sequence[list[np.ndarray]], room: int) -> int:
+    """Cut the rows that have more than `room` tokens; returns how many those are.
+
+    Args:
+        encoded: for the first sentences of all rows, and the second ones, the tokens of each.
+    """
+    lengths = np.array([[len(item) for item in items] for items in encoded])
+    too_long = np.flatnonzero(lengths.sum(0) > room)
+    for row in too_long:
+        kept = shortened_lengths(tuple(lengths[:, row].tolist()), room)
+        for items, length in zip(encoded, kept, strict=True):
+            items[row] = items[row][:length]
+    return len(too_long)
+
+
+def writing_lines(
+    rows: Iterable[Row], path: Path, line: Callable[[Row], str | None]
+) -> Iterator[Row]:
+    """The rows, of each of which `line` goes into a file on the way."""
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(f"{line(row)}\n")
+            yield row
+
+
+def writing_labels(
+    rows: Iterable[Row], path: Path, classes: Sequence[str], stem: Path
+) -> Iterator[Row]:
+    """The rows, whose class ids become fairseq's label data on the way.
+
+    Raises:
+        UserError: naming `path`, for a label that is none of the classes.
+    """
+    ids: dict[str | None, int] = {name: FIRST_LABEL + i for i, name in enumerate(classes)}
+    builder = Builder(stem, FIRST_LABEL + len(classes))
+    for chunk in chunks(rows):
+        for row in chunk:
+            if row.label not in ids:
+                raise UserError(f"{path}, row {row.line}: changed while it was read")
+        builder.add([np.array([ids[row.label]]) for row in chunk])
+        yield from chunk
+    builder.finish()

@@ -1,0 +1,339 @@
+"""Turn labelled sentences into fairseq's binarized data, with the encoder's own tokenizer.
+
+    fairseq-scl prepare data/sst2 --encoder encoders/minilm --data glue:SST-2 --glue-dir ~/glue
+    fairseq-scl prepare data/mine --encoder encoders/minilm \\
+        --train a.csv --valid b.csv --test c.csv --sentence text --label class
+
+OUTPUT receives input0/ (and input1/ for sentence pairs), label/, text/ (the sentences themselves,
+a JSON list a row), tokenizer/ and prepared.json, which lists the source files with their checksums.
+Class ids follow the sorted labels of the training data. Files end in .tsv (unquoted), .csv or
+.jsonl. Spaces around a field are dropped. GLUE's files are compared with the published numbers.
+Of Amazon-2 and Yelp-2, which have no validation set, 5 % of train (stratified, at most 2,000)
+becomes one.
+"""
+
+import argparse
+import importlib.resources
+import json
+import math
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from fairseq_scl.data import beside_checkpoint
+from fairseq_scl.encoders import encoder_folder
+from fairseq_scl.encoders.hugging_face import SPECIALS
+from fairseq_scl.encoders.tokenizers import load_tokenizer
+from fairseq_scl.errors import UserError
+from fairseq_scl.files import new_folder, sha256
+from fairseq_scl.preparation.reviews import REVIEWS, review_tables
+from fairseq_scl.preparation.tables import (
+    GLUE,
+    Columns,
+    Row,
+    Table,
+    file_table,
+    glue_tables,
+    unlike_published,
+)
+
+NUMBER = "a number"  # stands for all labels of a regression
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder to make")
+    parser.add_argument(
+        "--encoder",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="encoder folder with dict.txt and the tokenizer (see import-model)",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="NAME",
+        help="'sample' (sentences shipped with the package), amazon-2, yelp-2, "
+        f"or glue:TASK of {', '.join(GLUE)}",
+    )
+    parser.add_argument(
+        "--glue-dir", type=Path, metavar="DIR", help="where DIR/TASK/train.tsv lies"
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where amazon-2 or yelp-2 lies as train and test with .ft.txt, .ft.txt.bz2 or .csv",
+    )
+    for split in ("train", "valid", "test"):
+        parser.add_argument(f"--{split}", type=Path, metavar="FILE", help=f"your own {split} data")
+    parser.add_argument(
+        "--sentence", metavar="COLUMN", default="sentence", help="default: %(default)s"
+    )
+    parser.add_argument("--sentence2", metavar="COLUMN", help="for sentence pairs")
+    parser.add_argument("--label", metavar="COLUMN", default="label", help="default: %(default)s")
+    parser.add_argument("--regression", action="store_true", help="labels are numbers to predict")
+    parser.add_argument(
+        "--max-length",
+        type=int,
+        metavar="N",
+        help="shorten rows to N tokens, special tokens included, the longer sentence of a pair "
+        "first (default: the encoder's positions)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prepare `args.output`."""
+    if args.output.exists():
+        raise UserError(f"{args.output} exists already")
+    tables, regression = read_tables(args)
+    found = {split: look_through(table, regression) for split, table in tables.items()}
+    train = tables["train"].path
+    classes = None if regression else class_names(train, found["train"].first_rows)
+    for split, table in tables.items():
+        check_labels(table.path, found[split], classes, required=not split.startswith("test"))
+    task = glue_task(args.data)
+    if task:
+        compare_with_published(task, tables, found, classes)
+
+    from fairseq_scl.data.stored import load_dictionary
+
+    dictionary_path = args.encoder / encoder_folder.DICTIONARY
+    if not dictionary_path.is_file():
+        raise UserError(f"{dictionary_path} is missing; --encoder takes an encoder folder")
+    symbols = load_dictionary(dictionary_path).symbols
+    tokenizer = load_tokenizer(args.encoder, symbols)
+    positions = encoder_positions(args.encoder)
+    max_length = positions if args.max_length is None else args.max_length
+    if max_length < 8:
+        raise UserError(f"--max-length {max_length} must be at least 8")
+    if max_length > positions:
+        raise UserError(f"--max-length {max_length} is beyond the encoder's {positions} positions")
+
+    from fairseq_scl.preparation.binarize import write_sentences
+
+    with new_folder(args.output) as folder:
+        keys = [f"input{i}" for i in range(found["train"].sentences)]
+        for key in keys:
+            (folder / key).mkdir()
+            shutil.copyfile(dictionary_path, folder / key / "dict.txt")
+        for name in ("label", "text", beside_checkpoint.TOKENIZER):
+            (folder / name).mkdir()
+        encoder_folder.copy_tokenizer(args.encoder, folder / beside_checkpoint.TOKENIZER)
+        told = {}
+        for split, table in tables.items():
+            rows = storing(table, found[split].labelled, classes, folder, split)
+            stems = [folder / key / split for key in keys]
+            shortened = write_sentences(
+                rows, found[split].rows, tokenizer, len(symbols), max_length, stems, split
+            )
+            told[split] = describe(table.path, found[split], shortened)
+            if task:
+                told[split]["published_rows"] = GLUE[task].published_rows[split]
+        if classes is not None:
+            counts = found["train"].labels
+            (folder / "label" / "dict.txt").write_text(
+                "".join(f"{name} {counts[name]}\n" for name in classes), encoding="utf-8"
+            )
+        (folder / "prepared.json").write_text(
+            json.dumps({"max_length": max_length, "classes": classes, "splits": told}, indent=1)
+            + "\n",
+            encoding="utf-8",
+        )
+    summary = ", ".join(f"{split} {entry['rows']}" for split, entry in told.items())
+    print(f"{args.output}: {summary} rows, classes: {', '.join(classes or ['(regression)'])}")
+
+
+def glue_task(data: str | None) -> str | None:
+    """TASK of `--data glue:TASK`."""
+    return data.removeprefix("glue:") if data and data.startswith("glue:") else None
+
+
+def read_tables(args: argparse.Namespace) -> tuple[dict[str, Table], bool]:
+    """What the command line names, by split; also whether labels are numbers to predict."""
+    own = {split: getattr(args, split) for split in ("train", "valid", "test")}
+    if bool(args.data) == any(own.values()):
+        raise UserError("give either --data, or --train and --valid")
+    if args.data == "sample":
+        folder = importlib.resources.files("fairseq_scl") / "sample_data"
+        own = {split: Path(str(folder / f"{split}.tsv")) for split in own}
+        wanted = Columns(("sentence",), "label")
+    elif (task := glue_task(args.data)) is not None:
+        if args.glue_dir is None:
+            raise UserError(f"--data {args.data} needs --glue-dir")
+        return glue_tables(task, args.glue_dir), task in GLUE and GLUE[task].regression
+    elif args.data in REVIEWS:
+        if args.data_dir is None:
+            raise UserError(f"--data {args.data} needs --data-dir")
+        return review_tables(args.data, args.data_dir), False
+    elif args.data:
+        known = ", ".join(REVIEWS)
+        raise UserError(f"--data {args.data}: it must be 'sample', {known} or glue:TASK")
+    else:
+        if not (args.train and args.valid):
+            raise UserError("both --train and --valid are needed")
+        wanted = columns(args, args.label)
+    files = {split: path for split, path in own.items() if path}
+    tables = {split: file_table(path, wanted) for split, path in files.items()}
+    return tables, args.regression
+
+
+def columns(args: argparse.Namespace, label: str) -> Columns:
+    """The columns of a user's file: those that --sentence and --sentence2 name, and `label`."""
+    names = (args.sentence, args.sentence2) if args.sentence2 else (args.sentence,)
+    return Columns(names, label)
+
+
+class Found(NamedTuple):
+    """What is known of a table after a first pass over it.
+
+    Attributes:
+        sentences: sentences of a row.
+        empty: rows with an empty sentence.
+        labels: how often each label occurs, in the order of their first rows; None is no label.
+        first_rows: the row of the file in which each label occurs first.
+    """
+
+    rows: int
+    sentences: int
+    empty: int
+    labels: dict[str | None, int]
+    first_rows: dict[str | None, int]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any row has a label."""
+        return any(label is not None for label in self.labels)
+
+
+def look_through(table: Table, regression: bool) -> Found:
+    """Read a table once.
+
+    Raises:
+        UserError: naming file and row, for whatever cannot be read, or a label that should be a
+            number.
+    """
+    rows = sentences = empty = 0
+    labels: Counter[str | None] = Counter()
+    first_rows: dict[str | None, int] = {}
+    for row in tqdm(table, desc=f"read {table.path.name}", unit="rows", leave=False):
+        rows += 1
+        sentences = len(row.sentences)
+        empty += not all(row.sentences)
+        label = row.label
+        if regression and label is not None:
+            check_number(label, f"{table.path}, row {row.line}")
+            label = NUMBER  # as there may be as many as rows
+        labels[label] += 1
+        first_rows.setdefault(label, row.line)
+    return Found(rows, sentences, empty, labels, first_rows)
+
+
+def check_number(label: str, where: str) -> None:
+    """Refuse what is no finite number."""
+    try:
+        usable = math.isfinite(float(label))
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UserError(f"{where}: label '{label}' is not a number")
+
+
+def class_names(path: Path, first_rows: Mapping[str | None, int]) -> list[str]:
+    """The labels of the training data, sorted; by value if all are integers."""
+    names = []
+    for name, line in first_rows.items():
+        if not name:
+            raise UserError(f"{path}, row {line}: no label")
+        if re.search(r"[\r\n\0]", name):
+            raise UserError(f"{path}, row {line}: a label must be one line of text")
+        if name in SPECIALS or name.startswith("madeupword"):
+            raise UserError(f"{path}, row {line}: label '{name}' is fairseq's own")
+        names.append(name)
+    numeric = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
+    return sorted(names, key=lambda name: (int(name) if numeric else 0, name))
+
+
+def check_labels(path: Path, found: Found, classes: list[str] | None, required: bool) -> None:
+    """Refuse labels that cannot be used, naming file and row."""
+    if not required and not found.labelled:
+        return
+    for label, line in found.first_rows.items():
+        where = f"{path}, row {line}"
+        if label is None:
+            raise UserError(f"{where}: no label")
+        if classes is not None and label not in classes:
+            raise UserError(
+                f"{where}: label '{label}' does not occur in the training data "
+                f"({first_ten(classes)})"
+            )
+
+
+def compare_with_published(
+    task: str, tables: dict[str, Table], found: dict[str, Found], classes: list[str] | None
+) -> None:
+    """Refuse another number of labels than the GLUE task has; warn of other numbers of rows."""
+    expected = len(GLUE[task].labels)
+    if classes is not None and len(classes) != expected:
+        raise UserError(
+            f"{tables['train'].path}: {len(classes)} labels ({first_ten(classes)}), "
+            f"the published {task} has {expected}"
+        )
+    for split, table in tables.items():
+        if told := unlike_published(task, split, found[split].rows):
+            print(f"{table.path}: warning: {told}", file=sys.stderr)
+
+
+def first_ten(names: list[str]) -> str:
+    """As much of a list as an error message bears."""
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+
+
+def encoder_positions(folder: Path) -> int:
+    """The longest input of an encoder, from its `train_flags.txt`; 512 where it has none."""
+    path = folder / encoder_folder.TRAIN_FLAGS
+    try:
+        flags = path.read_text(encoding="utf-8").split() if path.is_file() else []
+        return int(flags[flags.index("--max-positions") + 1]) if "--max-positions" in flags else 512
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from None
+
+
+def storing(
+    table: Table, labelled: bool, classes: list[str] | None, folder: Path, split: str
+) -> Iterator[Row]:
+    """The rows of a table, whose sentences and labels are stored in `folder` on the way.
+
+    Class ids become fairseq's label data, numbers go into `SPLIT.label`.
+    """
+    from fairseq_scl.preparation.binarize import writing_labels, writing_lines
+
+    to_json = json.JSONEncoder(ensure_ascii=False).encode
+    text = folder / "text" / f"{split}.jsonl"
+    rows = writing_lines(table, text, lambda row: to_json(row.sentences))
+    if not labelled:
+        return rows
+    if classes is None:
+        return writing_lines(rows, folder / "label" / f"{split}.label", lambda row: row.label)
+    return writing_labels(rows, table.path, classes, folder / "label" / split)
+
+
+def describe(path: Path, found: Found, shortened: int) -> dict:
+    """The entry of a split in `prepared.json`; warns of empty sentences."""
+    if found.empty:
+        told = f"{found.empty} rows have an empty sentence (kept)"
+        print(f"{path}: warning: {told}", file=sys.stderr)
+    return {
+        "file": path.name,
+        "sha256": sha256(path),
+        "rows": found.rows,
+        "labelled": found.labelled,
+        "empty": found.empty,
+        "shortened": shortened,
+    }

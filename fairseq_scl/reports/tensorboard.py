@@ -1,0 +1,108 @@
+"""TensorBoard: what fairseq logged, read back, and a run's outcome beside it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from fairseq_scl.data import manifest
+from fairseq_scl.reports.projection import some_rows
+from fairseq_scl.reports.results import Run
+
+GROUPS = ("train_inner", "valid")  # every --log-interval updates; at every validation
+FIRST = ("data", "N", "noise", "lambda", "tau")  # of the HParams table, which shows five columns
+SUFFIX = ".outcome"  # of the event files that are replaced when a run is evaluated again
+
+
+def read_scalars(folder: Path) -> dict[str, dict[str, list]]:
+    """The curves of a run.
+
+    Returns:
+        For each of `GROUPS` and each metric, `[[update, value], ...]` in order of updates.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves: dict[str, dict[str, list]] = {}
+    for group in GROUPS:
+        if not (folder / group).is_dir():
+            continue
+        events = EventAccumulator(str(folder / group), size_guidance={"scalars": 0}).Reload()
+        curves[group] = {
+            metric: [[event.step, event.value] for event in events.Scalars(metric)]
+            for metric in events.Tags()["scalars"]
+        }
+    return curves
+
+
+def write_outcome(
+    folder: Path, run: Run, features: np.ndarray | None, labels: list[str] | None
+) -> None:
+    """Write what a browser compares runs by, in place of what this function wrote before.
+
+    That is a row of the HParams table, whose metrics are `validation` and `test`, and the test set
+    (at most `projection.MAX_ROWS` of it) in the embedding projector.
+
+    Args:
+        folder: where fairseq logged the run; it holds `train_inner`, `valid` and the like.
+        features: sentence vectors of the test set, `(rows, dim)`; None if it was not tested.
+        labels: names of their classes.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    remove_outcome(folder)
+    with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
+        write_hyperparameters(writer, run)
+        if features is not None and labels is not None:
+            rows = some_rows(len(features))
+            short = features[rows].astype(float).round(4)  # it is stored as text
+            writer.add_embedding(short, [labels[row] for row in rows], tag="test")
+
+
+def remove_outcome(folder: Path) -> None:
+    """Remove what `write_outcome` wrote."""
+    for path in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
+        path.unlink()
+    shutil.rmtree(folder / "00000", ignore_errors=True)  # SummaryWriter's name, of step 0
+    (folder / "projector_config.pbtxt").unlink(missing_ok=True)
+
+
+def write_hyperparameters(writer, run: Run) -> None:
+    """Write a session of the HParams plugin.
+
+    `SummaryWriter.add_hparams` would put it in a folder of its own, apart from the run's curves.
+    """
+    from torch.utils.tensorboard.summary import hparams
+
+    metrics = {"validation": run.valid, "test": run.test}
+    experiment, start, end = hparams(hyperparameters(run), metrics)
+    put_first(FIRST, experiment.value[0].metadata.plugin_data)
+    for summary in (experiment, start, end):
+        writer.file_writer.add_summary(summary)
+    for name, value in metrics.items():
+        if value is not None:
+            writer.add_scalar(name, value, run.result["updates"])
+
+
+def put_first(names: tuple[str, ...], experiment) -> None:
+    """Mark the columns that the table begins with; others start unseen."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    content = HParamsPluginData.FromString(experiment.content)
+    for column in content.experiment.hparam_infos:
+        column.differs = column.name in names
+    experiment.content = content.SerializeToString()
+
+
+def hyperparameters(run: Run) -> dict[str, str | int | float]:
+    """The columns of the HParams table; N is a number for all rows as well, to sort by."""
+    criterion = run.result["config"]["criterion"]
+    rows = manifest.read(run.folder / manifest.NAME)["splits"]["train"]["rows"]
+    shots_seed, seed = run.draw
+    return {
+        **run.setting,
+        "N": len(manifest.expand(rows)),
+        "lambda": criterion["scl_weight"],
+        "tau": criterion["scl_temperature"],
+        "draw": shots_seed,
+        "seed": seed,
+    }

@@ -1,0 +1,136 @@
+"""The manifest of a run, and the command that checks it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import SHARED, prepare, train
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairseq_scl.cli import main
+from fairseq_scl.data import manifest
+from fairseq_scl.data.rows import Choices, Rows
+
+
+@given(st.sets(st.integers(0, 400)))
+def test_compact_rows_stand_for_the_same_rows(chosen):
+    rows = np.array(sorted(chosen), dtype=np.int64)
+    entries = manifest.compact(rows)
+    assert manifest.expand(entries) == rows.tolist()
+    assert len(entries) <= len(rows)
+
+
+def test_a_run_of_rows_is_written_by_its_ends():
+    assert manifest.compact(np.array([0, 1, 2, 3, 5, 7, 8])) == [[0, 3], 5, 7, 8]
+
+
+@pytest.fixture
+def copy(data, tmp_path):
+    """A copy of the prepared data that a test may change."""
+    shutil.copytree(data, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def written(data, path, **choices):
+    made = manifest.make(Rows(data, Choices(**choices)), ["train", "valid", "test"])
+    path.write_text(json.dumps(made))
+    return path
+
+
+CASES = [
+    {},
+    {"num_shots": 20},
+    {"num_shots": 30, "protocol": "few-shot", "shots_sampling": "balanced"},
+    {"num_shots": 30, "protocol": "full", "shots_sampling": "random", "shots_seed": 7},
+    {"num_shots": 20, "noise": "label", "label_noise": 0.25},
+]
+
+
+@pytest.mark.parametrize("choices", CASES)
+def test_a_manifest_is_verified(data, tmp_path, capsys, choices):
+    path = written(data, tmp_path / "manifest.json", **choices)
+    main(["verify", str(path), "--data", str(data)])
+    assert "verified" in capsys.readouterr().out
+
+
+def refused(path, data) -> str:
+    with pytest.raises(SystemExit) as error:
+        main(["verify", str(path), "--data", str(data)])
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_changed_data_is_told(copy, tmp_path):
+    path = written(copy, tmp_path / "manifest.json", num_shots=20)
+    with open(copy / "input0" / "train.bin", "r+b") as file:
+        file.seek(100)
+        file.write(b"\x07")
+    assert f"{copy / 'input0' / 'train.bin'} has changed" in refused(path, copy)
+
+
+def test_missing_data_is_told(copy, tmp_path):
+    path = written(copy, tmp_path / "manifest.json", num_shots=20)
+    (copy / "label" / "valid.idx").unlink()
+    assert "label/valid.idx is missing" in refused(path, copy)
+
+
+def test_a_manifest_changed_by_hand_is_told(data, tmp_path):
+    path = written(data, tmp_path / "manifest.json", num_shots=20)
+    said = json.loads(path.read_text())
+    said["choices"]["shots_seed"] = 2
+    path.write_text(json.dumps(said))
+    assert "its checksum does not match" in refused(path, data)
+
+
+def test_rows_that_the_seeds_do_not_give_are_told(data, tmp_path):
+    path = written(data, tmp_path / "manifest.json", num_shots=20)
+    said = json.loads(path.read_text())
+    said["splits"]["train"]["rows"][0] += 1
+    del said["sha256"]
+    path.write_text(json.dumps({**said, "sha256": manifest.checksum(said)}))
+    assert "the rows of 'train' are not those of its seeds" in refused(path, data)
+
+
+def test_flips_that_the_seeds_do_not_give_are_told(data, tmp_path):
+    path = written(data, tmp_path / "manifest.json", **CASES[-1])
+    said = json.loads(path.read_text())
+    said["flipped"].popitem()
+    del said["sha256"]
+    path.write_text(json.dumps({**said, "sha256": manifest.checksum(said)}))
+    assert "its noise is not what DATA and the seeds give" in refused(path, data)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"choices": {"colour": 1}, "sha256": ""}'])
+def test_something_else_is_no_manifest(data, tmp_path, text):
+    path = tmp_path / "manifest.json"
+    path.write_text(text)
+    assert "is no manifest" in refused(path, data)
+
+
+def test_flipped_labels_are_recorded_by_row(data):
+    choices = Choices(num_shots=20, noise="label", label_noise=0.25)
+    made = manifest.make(Rows(data, choices), ["train"])
+    clean = Rows(data, Choices(num_shots=20))
+    labels = dict(zip(clean.of("train").rows, clean.training_labels()[0], strict=True))
+    assert len(made["flipped"]) == 5
+    assert all(labels[int(row)] != label for row, label in made["flipped"].items())
+
+
+def test_a_run_writes_one_that_verifies(recipe, tmp_path, capsys):
+    train(recipe.flags(tmp_path, "--max-update", 1, "--protocol", "few-shot"))
+    main(["verify", str(tmp_path / "manifest.json"), "--data", str(recipe.data)])
+    assert "train 20, valid 50, test 50" in capsys.readouterr().out
+
+
+@pytest.mark.needs_shared_data
+def test_draws_nest_on_sst2(encoder, tmp_path):
+    data = prepare(
+        tmp_path / "sst2", encoder, "--data", "glue:SST-2", "--glue-dir", SHARED / "glue",
+        "--max-length", 64,
+    )  # fmt: skip
+    drawn = [
+        set(Rows(data, Choices("few-shot", shots)).of("train").rows) for shots in (20, 100, 1000)
+    ]
+    assert drawn[0] < drawn[1] < drawn[2]

@@ -1,0 +1,387 @@
+"""predict: what training and evaluate saw, from text alone."""
+
+import dataclasses
+import io
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from conftest import PACKAGE, prepare, run, train
+
+from fairseq_scl.cli import main
+from fairseq_scl.errors import UserError
+from fairseq_scl.inference import classifier, predict
+from fairseq_scl.inference.classifier import load
+from fairseq_scl.preparation import tables
+from fairseq_scl.preparation.tables import GLUE, SUBMISSIONS, Columns, read_file
+
+ROWS = read_file(PACKAGE / "sample_data" / "test.tsv", Columns(("sentence",), "label"))
+SENTENCES = [row.sentences[0] for row in ROWS]
+PAIRS = [("a quick fox", "it jumps"), ("no dog", "it sleeps well"), ("so", "and so on"), ("", "x")]
+
+
+@pytest.fixture(scope="module")
+def trained(recipe, tmp_path_factory):
+    """A run on the sample sentences, evaluated, then moved away."""
+    before = tmp_path_factory.mktemp("before") / "run"
+    train(recipe.flags(before))
+    main(["evaluate", str(before)])
+    after = tmp_path_factory.mktemp("after") / "moved"
+    shutil.move(before, after)
+    return after
+
+
+@pytest.fixture(scope="module")
+def loaded(trained):
+    return load(trained)
+
+
+@pytest.fixture(scope="module")
+def of_pairs(recipe, encoder, tmp_path_factory):
+    """A run on sentence pairs."""
+    return train_on(recipe, encoder, tmp_path_factory.mktemp("pairs"), ["no", "yes", "no", "yes"])
+
+
+@pytest.fixture(scope="module")
+def of_numbers(recipe, encoder, tmp_path_factory):
+    """A regression on sentence pairs."""
+    folder = tmp_path_factory.mktemp("numbers")
+    return train_on(recipe, encoder, folder, ["-3", "0.5", "9", "2"], "--regression")
+
+
+def train_on(recipe, encoder, folder, labels, *regression):
+    records = [
+        {"a": a, "b": b, "label": label} for (a, b), label in zip(PAIRS, labels, strict=True)
+    ]
+    folder.mkdir(exist_ok=True)
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    data = prepare(
+        folder / "data", encoder, *("--train", path, "--valid", path, "--test", path),
+        *("--sentence", "a", "--sentence2", "b"), *regression,
+    )  # fmt: skip
+    more = ["--num-shots", 4, "--max-update", 2]
+    if regression:
+        more += ["--regression-target", "--scl-weight", 0, "--best-checkpoint-metric", "pearson"]
+    train([str(data), *recipe.flags(folder / "run", *more)[1:]])
+    main(["evaluate", str(folder / "run")])
+    return folder / "run"
+
+
+def printed(capsys) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines() if "{" in line]
+
+
+def test_predictions_are_those_of_evaluate_wherever_the_run_lies(trained, loaded):
+    result = json.loads((trained / "result.json").read_text())
+    stored = np.load(trained / "test_embeddings.npz")
+    predictions = loaded.predict(SENTENCES)
+    right = [p.label == row.label for p, row in zip(predictions, ROWS, strict=True)]
+    assert 100 * np.mean(right) == pytest.approx(result["test"]["accuracy"])
+    np.testing.assert_allclose([p.embedding for p in predictions], stored["features"], atol=1e-5)
+    for prediction in predictions:
+        assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-6)
+        assert prediction.label == max(prediction.probabilities, key=prediction.probabilities.get)
+
+
+def test_pairs_are_encoded_as_in_training(of_pairs):
+    stored = np.load(of_pairs / "test_embeddings.npz")
+    predictions = load(of_pairs).predict(PAIRS)
+    np.testing.assert_allclose([p.embedding for p in predictions], stored["features"], atol=1e-5)
+
+
+def test_a_regression_gives_numbers(of_numbers):
+    result = json.loads((of_numbers / "result.json").read_text())
+    numbers = [p.label for p in load(of_numbers).predict(PAIRS)]
+    expected = np.corrcoef(numbers, [-3, 0.5, 9, 2])[0, 1]
+    assert result["test"]["pearson"] == pytest.approx(100 * expected, abs=1e-3)
+    assert result["knn"] is None
+
+
+def test_neither_the_batch_size_nor_the_neighbours_matter(loaded):
+    whole = loaded.predict(SENTENCES[:20])
+    for batch_size in (1, 7):
+        for some, other in zip(loaded.predict(SENTENCES[:20], batch_size), whole, strict=True):
+            assert some.label == other.label
+            np.testing.assert_allclose(some.embedding, other.embedding, atol=1e-5)
+    assert loaded.predict([]) == []
+
+
+def test_a_sentence_of_a_megabyte_is_cut_as_prepare_cuts_it(loaded):
+    assert [len(ids) for ids in loaded.encode(["good " * 200_000])] == [loaded.max_length]
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\0", "\u202eright to left", "👩‍👩‍👧", '"quoted"', "a\u2028b", "x" * 10_000]
+)
+def test_any_text_gets_a_label(loaded, text):
+    [prediction] = loaded.predict([text])
+    assert prediction.label in loaded.classes
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([("a", "b")], "row 1: the model takes one sentence"),
+        (["good", (3,)], "row 2: the model takes one sentence"),
+        (["good", "half \ud800"], "row 2 holds half a character"),
+    ],
+)
+def test_a_row_that_is_none_is_named(loaded, rows, told):
+    with pytest.raises(UserError, match=told):
+        loaded.predict(rows)
+
+
+@pytest.mark.parametrize("name", ["in.tsv", "in.csv", "in.jsonl", "in.txt"])
+def test_every_kind_of_file_gives_the_same(trained, loaded, tmp_path, name, capsys):
+    sentences = ["a joy", "so very dull", "it is fine"]
+    bodies = {
+        "in.tsv": "id\ttext\n" + "".join(f"{i}\t{s}\n" for i, s in enumerate(sentences)),
+        "in.csv": "text,id\r\n" + "".join(f'"{s}",1\r\n' for s in sentences),
+        "in.jsonl": "".join(json.dumps({"text": s}) + "\n" for s in sentences),
+        "in.txt": "\ufeff" + "\n".join(sentences),
+    }
+    (tmp_path / name).write_text(bodies[name], encoding="utf-8", newline="")
+    main(["predict", str(trained), str(tmp_path / name), "--sentence", "text"])
+    told = printed(capsys)
+    assert [entry["label"] for entry in told] == [p.label for p in loaded.predict(sentences)]
+    assert told[0].keys() == {"label", "probabilities"}
+
+
+def test_standard_input_is_read_in_windows(trained, loaded, monkeypatch, capsys):
+    monkeypatch.setattr("fairseq_scl.inference.predict.WINDOW", 3)
+    text = "".join(sentence + "\n" for sentence in SENTENCES[:8])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    main(["predict", str(trained), "--embedding"])
+    told = printed(capsys)
+    expected = loaded.predict(SENTENCES[:8])
+    assert [entry["label"] for entry in told] == [p.label for p in expected]
+    np.testing.assert_allclose(
+        [entry["embedding"] for entry in told], [p.embedding for p in expected], atol=1e-5
+    )
+
+
+def test_the_command_writes_a_whole_file_or_none(trained, tmp_path):
+    (tmp_path / "in.txt").write_text("fine\nwith a\ttab\n")
+    output = tmp_path / "new" / "labels.jsonl"
+    command = ("fairseq-scl", "predict", trained, tmp_path / "in.txt", "--output", output)
+    result = run(*command)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        f"fairseq-scl: error: {tmp_path}/in.txt, row 2: 2 fields, the model takes a sentence"
+    )
+    assert list(output.parent.iterdir()) == []
+    (tmp_path / "in.txt").write_text("fine\n")
+    assert run(*command).returncode == 0
+    assert json.loads(output.read_text())["label"] in ("negative", "positive")
+
+
+def test_pairs_in_a_file_or_on_a_line(of_pairs, tmp_path, capsys):
+    table = tmp_path / "in.csv"
+    table.write_text("".join(f"{a},{b}\n" for a, b in [("p", "h"), *PAIRS]))
+    main(["predict", str(of_pairs), str(table), "--sentence", "p", "--sentence2", "h"])
+    from_columns = printed(capsys)
+    (tmp_path / "in.txt").write_text("".join(f"{a}\t{b}\n" for a, b in PAIRS))
+    main(["predict", str(of_pairs), str(tmp_path / "in.txt")])
+    assert printed(capsys) == from_columns
+    with pytest.raises(SystemExit, match=r"in.csv, row 1: 1 fields, the model takes two sentences"):
+        main(["predict", str(of_pairs), str(table), "--sentence", "p"])
+
+
+def cosine(a, b):
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def test_neighbours_are_the_nearest_labelled_sentences(trained, loaded, tmp_path, capsys):
+    sentences = ["a joy", "so very dull", "it is fine"]
+    (tmp_path / "in.txt").write_text("\n".join(sentences))
+    labelled = tmp_path / "labelled.csv"
+    labelled.write_text("class,text\n" + "".join(f'{r.label},"{r.sentences[0]}"\n' for r in ROWS))
+    main([
+        "predict", str(trained), str(tmp_path / "in.txt"), "--neighbours", "7",
+        "--labelled", str(labelled), "--sentence", "text", "--label", "class",
+    ])  # fmt: skip
+    told = printed(capsys)
+    vectors = [loaded.predict([sentence])[0].embedding for sentence in SENTENCES]
+    rows = {row.sentences[0]: at for at, row in enumerate(ROWS)}
+    for sentence, entry in zip(sentences, told, strict=True):
+        [prediction] = loaded.predict([sentence])
+        assert entry["label"] == prediction.label
+        similarities = [cosine(prediction.embedding, vector) for vector in vectors]
+        shown = [neighbour["similarity"] for neighbour in entry["neighbours"]]
+        np.testing.assert_allclose(shown, sorted(similarities, reverse=True)[:7], atol=1e-5)
+        assert shown == sorted(shown, reverse=True)
+        for neighbour in entry["neighbours"]:
+            assert neighbour.keys() == {"sentence", "label", "similarity"}
+            at = rows[neighbour["sentence"]]
+            assert neighbour["label"] == ROWS[at].label
+            assert neighbour["similarity"] == pytest.approx(similarities[at], abs=1e-5)
+
+
+def test_neighbours_do_not_depend_on_the_window(trained, tmp_path, monkeypatch, capsys):
+    labelled = PACKAGE / "sample_data" / "test.tsv"
+    wanted = ["--neighbours", "2", "--labelled", str(labelled)]
+    main(["predict", str(trained), str(labelled), *wanted])
+    whole = printed(capsys)
+    for row, entry in zip(ROWS, whole, strict=True):  # a labelled sentence is nearest to itself
+        [nearest, second] = entry["neighbours"]
+        assert (nearest["sentence"], nearest["label"]) == (row.sentences[0], row.label)
+        assert nearest["similarity"] == pytest.approx(1, abs=1e-5)
+        assert second["similarity"] <= nearest["similarity"]
+    monkeypatch.setattr("fairseq_scl.inference.predict.WINDOW", 3)
+    main(["predict", str(trained), str(labelled), *wanted, "--batch-size", "2"])
+    for entry, other in zip(printed(capsys), whole, strict=True):
+        assert entry["neighbours"][0]["sentence"] == other["neighbours"][0]["sentence"]
+
+
+def test_neighbours_of_pairs_are_pairs_and_of_a_regression_have_numbers(
+    of_pairs, of_numbers, tmp_path, capsys
+):
+    (tmp_path / "in.txt").write_text("no dog\tit sleeps well\n")
+    for model, labels in ((of_pairs, ["no", "yes", "no", "yes"]), (of_numbers, [-3, 0.5, 9, 2])):
+        labelled = tmp_path / "labelled.jsonl"
+        records = [
+            {"a": a, "b": b, "label": label} for (a, b), label in zip(PAIRS, labels, strict=True)
+        ]
+        labelled.write_text("".join(json.dumps(record) + "\n" for record in records))
+        columns = ["--sentence", "a", "--sentence2", "b"]
+        wanted = ["--neighbours", "4", "--labelled", str(labelled), *columns]
+        main(["predict", str(model), str(tmp_path / "in.txt"), *wanted])
+        [entry] = printed(capsys)
+        nearest = entry["neighbours"]
+        assert (nearest[0]["sentences"], nearest[0]["label"]) == (list(PAIRS[1]), labels[1])
+        found = {tuple(one["sentences"]): one["label"] for one in nearest}
+        assert found == dict(zip(PAIRS, labels, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "told"),
+    [
+        (None, ["--neighbours", "1"], "--neighbours and --labelled need each other"),
+        ("x", ["--labelled", "FILE"], "--neighbours and --labelled need each other"),
+        ("x", ["--neighbours", "0"], "--neighbours 0 must be at least 1"),
+        ("sentence\tlabel\na\tnegative\n", [], "--neighbours 2: FILE has only 1 rows"),
+        ("sentence\tlabel\n", [], "FILE has no rows"),
+        (
+            "text\tlabel\na\tnegative\n",
+            [],
+            "FILE: no column 'sentence'; the columns are text, label",
+        ),
+        ("sentence\tclass\na\tnegative\n", [], "FILE, row 2: no label"),
+        ("sentence\tlabel\na\tnegative\nb\n", [], "FILE, row 3: 1 fields, at least 2 are needed"),
+        (
+            "sentence\tlabel\na\tnegative\nb\tfine\n",
+            [],
+            "FILE, row 3: label 'fine' does not occur in the training data (negative, positive)",
+        ),
+        (
+            "sentence\tb\tlabel\na\tb\tnegative\na\tb\tnegative\n",
+            ["--sentence2", "b"],
+            "FILE, row 1: 2 fields, the model takes a sentence",
+        ),
+    ],
+)
+def test_labelled_sentences_that_cannot_be_used(trained, tmp_path, content, more, told):
+    labelled = tmp_path / "labelled.tsv"
+    labelled.write_text(content or "")
+    more = [str(labelled) if argument == "FILE" else argument for argument in more]
+    if content and "--labelled" not in more:
+        more = ["--neighbours", "2", "--labelled", str(labelled), *more]
+    (tmp_path / "in.txt").write_text("fine\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(trained), str(tmp_path / "in.txt"), *more])
+    assert str(stop.value) == f"fairseq-scl: error: {told.replace('FILE', str(labelled))}"
+
+
+def test_labels_of_a_regression_must_be_numbers(of_numbers, tmp_path):
+    labelled = tmp_path / "labelled.tsv"
+    labelled.write_text("a\tb\tlabel\nx\ty\thigh\n")
+    (tmp_path / "in.txt").write_text("x\ty\n")
+    columns = ["--sentence", "a", "--sentence2", "b"]
+    wanted = ["--neighbours", "1", "--labelled", str(labelled), *columns]
+    with pytest.raises(SystemExit, match=r"labelled.tsv, row 2: label 'high' is not a number$"):
+        main(["predict", str(of_numbers), str(tmp_path / "in.txt"), *wanted])
+
+
+def glue(folder, name, header, rows):
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join("\t".join(map(str, row)) + "\n" for row in [header, *rows])
+    (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize("submission", SUBMISSIONS)
+def test_a_submission_is_in_the_sites_format(
+    submission, recipe, encoder, of_numbers, loaded, tmp_path, monkeypatch
+):
+    names = tables.labels_of(submission)
+    task = tables.AX if submission == "AX" else GLUE[submission]
+    columns = task.columns.sentences
+    for of_task, split in SUBMISSIONS[submission].values():
+        published = tables.AX if of_task == "AX" else GLUE[of_task]
+        rows = [(i, *PAIRS[i % 4][: len(columns)]) for i in range(4)]
+        glue(tmp_path / of_task, published.files[split], ("index", *columns), rows)
+    four = dataclasses.replace(task, rows=(4,) * len(task.files))
+    if submission == "AX":
+        monkeypatch.setattr(tables, "AX", four)
+    else:
+        monkeypatch.setitem(GLUE, submission, four)
+    if len(columns) == 1:
+        model, run = dataclasses.replace(loaded, classes=list(names)), loaded.run
+        monkeypatch.setattr(predict, "load", lambda *_: model)
+    elif names:
+        run = train_on(
+            recipe, encoder, tmp_path / "model", [names[i % len(names)] for i in range(4)]
+        )
+        model = load(run)
+    else:
+        run, model = of_numbers, load(of_numbers)
+    where = ["--output", str(tmp_path / "out"), "--glue-dir", str(tmp_path)]
+    main(["predict", str(run), "--glue-submission", submission, *where])
+    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == sorted(
+        SUBMISSIONS[submission]
+    )
+    sentences = [pair if len(columns) == 2 else pair[0] for pair in PAIRS]
+    expected = [predict.shown(p.label) for p in model.predict(sentences)]
+    for path in (tmp_path / "out").iterdir():
+        lines = path.read_text().splitlines()
+        assert lines == ["index\tprediction", *(f"{i}\t{x}" for i, x in enumerate(expected))]
+    if submission == "STS-B":
+        assert all(0 <= float(number) <= 5 for number in expected)
+    else:
+        assert set(expected) <= set(names)
+
+
+def test_a_submission_of_another_size_or_by_another_model_is_refused(trained, tmp_path):
+    rows = [(i, SENTENCES[i % 200]) for i in range(1821)]
+    where = ["--output", str(tmp_path / "out"), "--glue-dir", str(tmp_path)]
+    glue(tmp_path / "SST-2", "test.tsv", ("index", "sentence"), rows)
+    with pytest.raises(SystemExit, match=r"says negative or positive, SST-2 wants 0 or 1$"):
+        main(["predict", str(trained), "--glue-submission", "SST-2", *where])
+    glue(tmp_path / "SST-2", "test.tsv", ("index", "sentence"), rows[:-1])
+    with pytest.raises(SystemExit, match=r"test.tsv has 1,820 rows, the published set 1,821"):
+        main(["predict", str(trained), "--glue-submission", "SST-2", *where])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere"], r"nowhere: no such file"),
+        (["RUN", "--batch-size", "0"], r"--batch-size 0 must be at least 1"),
+        (["RUN", "nowhere.txt"], r"nowhere.txt cannot be read"),
+        (["RUN", "--glue-submission", "SST"], r"--glue-submission SST must be one of CoLA"),
+        (["RUN", "--glue-submission", "AX"], r"--glue-submission needs --glue-dir and --output"),
+    ],
+)
+def test_a_wrong_call_is_told_in_one_line(trained, monkeypatch, arguments, told):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\n")))
+    with pytest.raises(SystemExit, match=told):
+        main(["predict", *[str(trained) if a == "RUN" else a for a in arguments]])
+
+
+def test_a_checkpoint_without_its_companions_is_refused(trained, tmp_path):
+    shutil.copy(trained / classifier.CHECKPOINT, tmp_path)
+    with pytest.raises(UserError, match=r"inference is missing"):
+        load(tmp_path)

@@ -1,0 +1,287 @@
+"""plot: which runs are in a picture, their means and spread, and the files."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from fairseq_scl.cli import main
+from fairseq_scl.reports import figures, plot, projection
+from fairseq_scl.reports.results import by_draw, read_runs
+from fairseq_scl.reports.series import common_draw, in_order, learning_curve, names, series
+
+
+def write_run(folder: Path, draw=1, weight=0.9, test=80.0, points=40, **changes) -> Path:
+    """A run's result as evaluate writes it; `changes` of the task's configuration and `lr`."""
+    task = {
+        "data": "data/sst2", "protocol": "few-shot", "num_shots": 20, "shots_seed": draw,
+        "noise": "none", "label_noise": 0.0, "token_noise": 0.1, "noise_temperature": None,
+    }  # fmt: skip
+    lr = changes.pop("lr", 1e-4)
+    result = {
+        "config": {
+            "task": task | changes,
+            "model": {"_name": "minilm_l6"},
+            "criterion": {"scl_weight": weight, "scl_temperature": 0.3},
+            "dataset": {"batch_size": 16},
+            "optimization": {"lr": [lr], "max_update": 60},
+            "common": {"seed": draw},
+            "checkpoint": {
+                "best_checkpoint_metric": "accuracy",
+                "maximize_best_checkpoint_metric": True,
+            },
+        },
+        "valid": 80.0,
+        "test": {"accuracy": test, "mcc": test - 20},
+        "classes": ["negative", "positive"],
+        "curves": {
+            "valid": {"accuracy": [[20, test - 10], [40, test]], "mcc": [[20, 1.0], [40, 2.0]]},
+            "train_inner": {"loss": [[10, 2.0], [20, 1.0]]},
+        },
+    }
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(result))
+    if points:
+        rng = np.random.default_rng(draw)
+        features = rng.normal(size=(points, 8)).astype(np.float32)
+        np.savez(
+            folder / "test_embeddings.npz", features=features, labels=rng.integers(0, 2, points)
+        )
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    """Two draws of both losses at N = 20, 100 and all, and on back-translations of the 100."""
+    folder = tmp_path / "study"
+    for shots in (20, 100, None):
+        for draw in (1, 2):
+            for weight in (0, 0.9):
+                place = folder / str(shots) / str(weight) / str(draw)
+                write_run(place, draw, weight, 80.0 + draw, num_shots=shots)
+                for temperature in (0.3, 0.9) if shots == 100 else ():
+                    write_run(
+                        place / f"T{temperature}", draw, weight, 70.0 + draw, num_shots=shots,
+                        noise="back-translation", noise_temperature=temperature,
+                    )  # fmt: skip
+    failed = write_run(folder / "failed", 3, 0, 0.0) / "result.json"
+    config = json.loads(failed.read_text())["config"]
+    failed.with_name("failed.json").write_text(
+        json.dumps({"config": config, "error": "out of memory"})
+    )
+    failed.unlink()
+    return folder
+
+
+def drawn(kind: str, folder: Path, **flags):
+    """The figure that a kind of plot makes."""
+    runs = in_order([run for run in read_runs(folder) if not run.failed])
+    return getattr(plot, kind)(runs, Namespace(folder=folder, **flags))
+
+
+def panel_titles(figure) -> list[str]:
+    return [axis.get_title() for axis in figure.axes]
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+@pytest.mark.parametrize("kind", ["embeddings --method pca", "curves", "shots", "noise"])
+def test_every_kind_writes_both_formats(study, tmp_path, kind, suffix):
+    output = tmp_path / f"picture.{suffix}"
+    kind, *flags = kind.split()
+    main(["plot", kind, str(study), "--output", str(output), *flags])
+    content = output.read_bytes()
+    assert content.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
+    assert len(content) > 10_000
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [output.name]
+
+
+def test_the_same_runs_give_the_same_file(study, tmp_path):
+    for name in ("a.svg", "b.svg"):
+        main(["plot", "shots", str(study), "--output", str(tmp_path / name)])
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_text_is_large_enough_for_a_page_and_inside_it(study, tmp_path):
+    with matplotlib.rc_context(figures.STYLE):
+        for kind in ("curves", "shots", "noise", "embeddings"):
+            figure = drawn(kind, study, metric=None, method="pca")
+            figures.save(figure, tmp_path / "picture.png")
+            assert figure.get_figwidth() in (3.3, 5.5)
+            assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 8
+            box = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())
+            assert box.x0 >= 0 and box.x1 <= figure.get_figwidth()
+            assert box.y0 >= 0 and box.y1 <= figure.get_figheight()
+
+
+def test_embeddings_have_a_row_for_each_n_and_a_column_for_each_loss(study):
+    figure = drawn("embeddings", study, method="pca")
+    rows = ["sst2, all data", "", "sst2, N = 100", "", "sst2, N = 20", ""]
+    assert [axis.get_ylabel() for axis in figure.axes] == rows
+    assert panel_titles(figure)[:3] == [
+        "CE\ntest accuracy 81.0", "CE+SCL (λ 0.9, τ 0.3)\ntest accuracy 81.0", "test accuracy 81.0",
+    ]  # fmt: skip
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["negative", "positive"]
+    for axis in figure.axes:
+        assert sum(len(points.get_offsets()) for points in axis.collections) == 40
+
+
+def test_embeddings_show_the_first_draw_that_all_have(tmp_path):
+    for weight, draws in {0: (1, 2, 3), 0.9: (2, 3)}.items():
+        for draw in draws:
+            write_run(tmp_path / f"{weight}-{draw}", draw, weight, 80.0 + draw)
+    titles = panel_titles(drawn("embeddings", tmp_path, method="pca"))
+    assert all("test accuracy 82.0" in title for title in titles)
+
+
+def test_embeddings_without_a_common_draw(tmp_path):
+    write_run(tmp_path / "a", draw=1, weight=0)
+    write_run(tmp_path / "b", draw=2)
+    with pytest.raises(SystemExit, match="no draw .* with every loss and setting"):
+        drawn("embeddings", tmp_path, method="pca")
+
+
+def test_a_cell_that_was_not_run_says_so(tmp_path):
+    write_run(tmp_path / "a", weight=0)
+    write_run(tmp_path / "b", weight=0, num_shots=100)
+    write_run(tmp_path / "c", weight=0.9, num_shots=100)
+    assert panel_titles(drawn("embeddings", tmp_path, method="pca"))[3] == "not run"
+
+
+def test_curves_are_means_over_draws(study):
+    figure = drawn("curves", study / "20", metric=None)
+    validation, training = figure.axes
+    assert (validation.get_ylabel(), training.get_ylabel()) == (
+        "validation accuracy (%)", "training loss (nats)",
+    )  # fmt: skip
+    for line in validation.lines:
+        assert line.get_xydata().tolist() == [[20, 71.5], [40, 81.5]]
+    assert figure.get_supxlabel() == "mean ± standard deviation over 2 draws"
+    other = drawn("curves", study / "20", metric="mcc")
+    assert other.axes[0].lines[0].get_ydata().tolist() == [1, 2]
+
+
+def test_shots_are_joined_but_for_all(study):
+    [axis] = drawn("shots", study).axes
+    assert axis.get_xscale() == "log"
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["20", "100", "all"]
+    joined = [line for line in axis.lines if len(line.get_xdata()) == 2]
+    assert [line.get_xydata().tolist() for line in joined] == [[[20, 81.5], [100, 81.5]]] * 2
+
+
+def test_noise_begins_with_the_runs_without(study):
+    [axis] = drawn("noise", study).axes
+    assert axis.get_title() == "sst2, N = 100"
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["none", "0.3", "0.9"]
+    joined = [line for line in axis.lines if len(line.get_xdata()) == 2]
+    assert [line.get_ydata().tolist() for line in joined] == [[71.5, 71.5]] * 2
+
+
+def test_a_panel_for_each_data_set(tmp_path):
+    for data in ("sst2", "qnli"):
+        for shots in (20, 100):
+            write_run(tmp_path / f"{data}{shots}", data=f"data/{data}", num_shots=shots, points=0)
+    assert panel_titles(drawn("shots", tmp_path)) == ["qnli", "sst2"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("embeddings", "no run below it on classes without noise has test_embeddings.npz"),
+        ("curves", "--tensorboard-logdir SAVE_DIR/tensorboard, then run 'fairseq-scl evaluate'"),
+        ("shots", "no tested runs without noise at two or more N"),
+        ("noise", "no tested run with --noise back-translation"),
+    ],
+)
+def test_what_a_tree_lacks_is_told_in_one_line(tmp_path, kind, told):
+    path = write_run(tmp_path / "run", points=0) / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"test": None, "curves": {}}))
+    with pytest.raises(SystemExit) as stop:
+        main(["plot", kind, str(tmp_path), "--output", str(tmp_path / "x.png")])
+    assert told in str(stop.value) and str(tmp_path) in str(stop.value)
+    assert len(str(stop.value).splitlines()) == 1
+
+
+def test_an_unlogged_metric_is_refused_with_those_logged(study):
+    with pytest.raises(SystemExit, match="no validation 'f2' was logged, but accuracy, mcc"):
+        drawn("curves", study, metric="f2")
+
+
+def test_another_kind_of_file_is_refused(study, tmp_path):
+    with pytest.raises(SystemExit, match=r"tsne.gif: the name must end in .png or .svg"):
+        main(["plot", "embeddings", str(study), "--output", str(tmp_path / "tsne.gif")])
+
+
+def test_two_runs_of_one_draw_are_not_averaged(tmp_path):
+    for shots in (20, 100):
+        write_run(tmp_path / f"{shots}", num_shots=shots, points=0)
+    write_run(tmp_path / "sweep", lr=1e-3, points=0)
+    with pytest.raises(SystemExit, match="are the same draw of CE.SCL .* at N = 20"):
+        drawn("shots", tmp_path)
+
+
+def test_more_losses_than_a_picture_tells_apart(tmp_path):
+    for i in range(9):
+        write_run(tmp_path / str(i), weight=(i + 1) / 10)
+    with pytest.raises(SystemExit, match="tells 8 losses apart, not 9"):
+        drawn("curves", tmp_path, metric=None)
+
+
+def test_series_are_sorted_with_the_sample_standard_deviation():
+    found = series({100: [1.0, 2.0, 4.0], 20: [3.0]})
+    assert found.x.tolist() == [20, 100]
+    assert found.mean == pytest.approx([3, 7 / 3])
+    assert found.std == pytest.approx([0, np.std([1, 2, 4], ddof=1)])
+    assert found.draws == [1, 3]
+
+
+def test_learning_curves_meet_at_common_updates():
+    found = learning_curve([[[10, 1.0], [20, 5.0], [20, 2.0], [30, 3.0]], [[20, 4.0], [30, 5.0]]])
+    assert found.x.tolist() == [20, 30]
+    assert found.mean.tolist() == [3, 4]  # what was logged twice counts as it was last
+    with pytest.raises(SystemExit, match="no common update"):
+        learning_curve([[[10, 1.0]], [[20, 1.0]]])
+
+
+def test_names_hold_what_tells_settings_apart():
+    same = {"data": "sst2", "encoder": "minilm_l6", "noise": "none"}
+    settings = [same | {"N": "all", "updates": 400}, same | {"N": 20, "updates": 60}]
+    assert names(settings) == ["sst2, all data", "sst2, N = 20"]
+    settings = [same | {"N": 20, "learning rate": rate} for rate in (1e-5, 1e-4)]
+    assert names(settings) == [
+        "sst2, N = 20, learning rate 1e-05", "sst2, N = 20, learning rate 0.0001",
+    ]  # fmt: skip
+
+
+def test_draws_are_in_order(tmp_path):
+    for draw in (10, 2):
+        write_run(tmp_path / str(draw), draw)
+    runs = read_runs(tmp_path)
+    assert list(by_draw(runs)) == [(2, 2), (10, 10)]
+    assert [run.draw for run in common_draw([runs, runs[:1]])] == [(10, 10)] * 2
+
+
+@pytest.mark.parametrize("method", projection.METHODS)
+def test_projections_keep_groups_apart_and_ignore_length(method):
+    rng = np.random.default_rng(0)
+    centres = np.eye(2, 8)[rng.integers(0, 2, 60)]
+    features = (centres + rng.normal(size=(60, 8)) / 10) * rng.uniform(1, 9, (60, 1))
+    points = projection.project(features.astype(np.float32), method)
+    first, second = points[centres[:, 0] == 1], points[centres[:, 0] == 0]
+    within = max(np.linalg.norm(group - group.mean(0), axis=1).mean() for group in (first, second))
+    assert points.shape == (60, 2)
+    assert np.linalg.norm(first.mean(0) - second.mean(0)) > 2 * within
+    assert np.array_equal(points, projection.project(features.astype(np.float32), method))
+
+
+def test_many_rows_are_thinned_always_alike():
+    assert projection.some_rows(5).tolist() == [0, 1, 2, 3, 4]
+    rows = projection.some_rows(5000)
+    assert len(set(rows.tolist())) == projection.MAX_ROWS
+    assert np.array_equal(rows, projection.some_rows(5000))
