@@ -10,14 +10,16 @@ from setuptools import find_packages, setup
 
 setup(
     name="fairseq-scl",
-    version="0.1.0",
+    version="0.2.0",
     description="Supervised contrastive learning for fine-tuning RoBERTa with fairseq",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["fairseq_scl", "fairseq_scl.*"]),
-    package_data={"fairseq_scl": ["sample_data/*.tsv", "py.typed"]},
+    package_data={
+        "fairseq_scl": ["configs/*.yaml", "configs/*/*.yaml", "sample_data/*.tsv", "py.typed"]
+    },
     install_requires=[
         "torch>=2.6",
         "datasets",  # data sets of the hub, parquet

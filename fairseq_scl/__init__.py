@@ -4,9 +4,28 @@
 `sentence_prediction_scl`, the task `few_shot_glue` and the model `sentence_roberta`. Without
 fairseq at work, importing the package (or `fairseq_scl.loss`) stays light; a script that uses
 fairseq as a library imports `fairseq_scl.plugin`.
+
+    from fairseq_scl import load                                  a fine-tuned model
+    from fairseq_scl.loss import supervised_contrastive_loss      the loss
+    from fairseq_scl.reports import frame                         results as a table
 """
 
 import sys
+from typing import TYPE_CHECKING
 
 if "fairseq" in sys.modules:
     from fairseq_scl import plugin  # noqa: F401
+
+if TYPE_CHECKING:
+    from fairseq_scl.inference.classifier import load as load
+
+__all__ = ["load"]
+
+
+def __getattr__(name: str):
+    """`load`, which imports torch and fairseq, when it is asked for."""
+    if name == "load":
+        from fairseq_scl.inference.classifier import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,29 +4,67 @@ import argparse
 import importlib
 import logging
 import sys
+from pathlib import Path
 
 from fairseq_scl.errors import NO_FAIRSEQ, UserError
 
 COMMANDS = {
-    "download": ("preparation.download", "fetch GLUE or RoBERTa, checked and unpacked"),
     "import-model": ("encoders.import_model", "turn a Hugging Face encoder into a fairseq one"),
     "prepare": ("preparation.prepare", "turn labelled sentences into fairseq's binarized data"),
     "back-translate": (
         "back_translation.back_translate",
         "paraphrase training sentences by way of a language",
     ),
+    "flags": ("flags", "what the plugin adds to the flags of fairseq-train"),
     "verify": ("data.manifest", "check that a run used the rows that its manifest says"),
     "evaluate": ("studies.evaluate", "test a run's best checkpoint"),
     "predict": ("inference.predict", "label sentences with a fine-tuned model"),
     "export": ("export.command", "turn a fine-tuned model into a Hugging Face one"),
     "report": ("reports.report", "a table of evaluated runs"),
     "plot": ("reports.plot", "pictures of evaluated runs: embeddings, curves, N, noise"),
+    "download": ("preparation.download", "fetch GLUE or RoBERTa, checked and unpacked"),
 }
+PACKAGE = Path(__file__).parent  # for --user-dir; it also holds configs/
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand named first in `arguments` (default: the command line)."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        match arguments:
+            case ["train", *flags]:
+                train(flags)
+            case ["user-dir"]:
+                print(PACKAGE)
+            case _:
+                run(arguments)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "fairseq":
+            raise
+        raise UserError(NO_FAIRSEQ) from None
+    except OSError as error:  # a full disk, a folder that may not be written
+        told = error.strerror or error
+        raise UserError(f"{error.filename or arguments[0]}: {told}") from None
+
+
+def train(flags: list[str]) -> None:
+    """Run fairseq-train with the plugin, from any folder; `--help` is the plugin's flags."""
+    if not {"-h", "--help"}.isdisjoint(flags):
+        print("usage: fairseq-scl train DATA FLAG ...\n")
+        print(f"This is: fairseq-train --user-dir {PACKAGE} DATA FLAG ...\n")
+        run(["flags"])
+        print("\nAll other flags: fairseq-train --help")
+        return
+    from fairseq_cli.train import cli_main
+
+    from fairseq_scl import plugin  # noqa: F401
+
+    sys.argv = ["fairseq-train", *flags, "--user-dir", str(PACKAGE)]
+    cli_main()
+
+
+def run(arguments: list[str]) -> None:
+    """Run one of `COMMANDS`."""
     for library in ("fairseq", "tensorboard"):  # they speak of every step
         logging.getLogger(library).setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(
@@ -34,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
         description="Supervised contrastive fine-tuning: what surrounds fairseq-train.",
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers.add_parser("train", help="fairseq-train with the plugin, from any folder")
+    subparsers.add_parser("user-dir", help="print the plugin's folder, for --user-dir")
     for name, (module, summary) in COMMANDS.items():
         # the module of another command is not imported, some take seconds
         if arguments[:1] == [name]:
@@ -48,14 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             subparsers.add_parser(name, help=summary)
     args = parser.parse_args(arguments)
-    try:
-        args.run(args)
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "fairseq":
-            raise
-        raise UserError(NO_FAIRSEQ) from None
-    except OSError as error:  # a full disk, a folder that may not be written
-        raise UserError(f"{error.filename or args.command}: {error.strerror or error}") from None
+    args.run(args)
 
 
 if __name__ == "__main__":
