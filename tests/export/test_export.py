@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import PACKAGE, SHARED, build_model, prepare, train
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu
-from test_import_model import SENTENCES, bert_source, importable_models, roberta_source
+from test_import_model import SENTENCES, bert_source, roberta_source
 from tokenizers import ByteLevelBPETokenizer
 
 from fairseq_scl.cli import main
@@ -79,8 +79,7 @@ def logits_of_transformers(folder, rows):
     """Logits of rows, one batch a row, and of all rows in one batch."""
     import transformers
 
-    with importable_models():
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     texts = [row if isinstance(row, tuple) else (row,) for row in rows]
     columns = [list(column) for column in zip(*texts, strict=True)]
@@ -137,8 +136,7 @@ def test_a_pipeline_names_the_labels_and_the_card_holds_the_run(of_sentences):
     import transformers
 
     run, exported = of_sentences
-    with importable_models():
-        pipe = transformers.pipeline("text-classification", model=str(exported), device="cpu")
+    pipe = transformers.pipeline("text-classification", model=str(exported), device="cpu")
     sentences = ["a joy to watch", "so very dull", "it is fine"]
     expected = classifier.load(run, cpu=True).predict(sentences)
     for told, prediction in zip(pipe(sentences), expected, strict=True):
