@@ -3,12 +3,13 @@
 #
 #   bash scripts/setup.sh [EXTRA,...]      e.g. test; default: what training needs
 #
-# A second call returns at once. PYTHON names the interpreter to use (3.11 to 3.13).
+# A second call returns at once. PYTHON names the interpreter to use (3.11 to 3.13), CONSTRAINTS
+# another file of versions than scripts/constraints.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 extras="fairseq${1:+,$1}"
-pins=scripts/constraints.txt
+pins=${CONSTRAINTS:-scripts/constraints.txt}
 stamp=".venv/installed-$(cat setup.py "$pins" scripts/setup.sh | sha256sum | cut -c1-16)${1:+-$1}"
 compgen -G "$stamp*" > /dev/null && exit 0
 
