@@ -12,7 +12,9 @@ class UserError(SystemExit):
     """
 
     def __init__(self, message: str):
-        super().__init__(f"fairseq-scl: error: {message}")
+        # names and keys from files may hold line breaks and escape sequences
+        shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        super().__init__(f"fairseq-scl: error: {''.join(shown)}")
 
 
 def first_line(error: BaseException) -> str:

@@ -41,7 +41,7 @@ def test_evaluate_reports_what_fairseq_validate_reports(runs, recipe):
     config = result["config"]
     assert (config["task"]["num_shots"], config["criterion"]["scl_weight"]) == (20, 0.9)
     assert result["split"] == "test"
-    assert result["manifest"] == manifest.read(runs / "scl" / "1" / manifest.NAME)["sha256"]
+    assert result["manifest"] == manifest.read(runs / "scl" / "1" / manifest.NAME).sha256
     assert set(result["versions"]) == {"python", "torch", "fairseq", "fairseq-scl"}
 
 

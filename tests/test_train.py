@@ -42,9 +42,9 @@ def test_the_draw_lies_beside_the_checkpoint(finished):
     from fairseq_scl.data import manifest
 
     said = manifest.read(finished / "manifest.json")
-    assert len(manifest.expand(said["splits"]["train"]["rows"])) == 20
-    assert said["choices"]["shots_seed"] == 1
-    assert list(said["splits"]) == ["train", "valid", "test"]
+    assert len(said.splits["train"]) == 20
+    assert said.choices.shots_seed == 1
+    assert list(said.splits) == ["train", "valid", "test"]
 
 
 def test_another_draw_is_refused_in_the_same_folder(finished, recipe):

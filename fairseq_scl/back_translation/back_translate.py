@@ -23,9 +23,10 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, RootModel
 from tqdm import tqdm
 
 from fairseq_scl.back_translation.translation_folder import (
@@ -35,10 +36,11 @@ from fairseq_scl.back_translation.translation_folder import (
     subword_files,
 )
 from fairseq_scl.data import beside_checkpoint, manifest, sampling
-from fairseq_scl.data.translations import FOLDER, INDEX
+from fairseq_scl.data.beside_checkpoint import Prepared
+from fairseq_scl.data.translations import FOLDER, INDEX, Index
 from fairseq_scl.encoders import encoder_folder
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import locked, read_json, sha256, write_text
+from fairseq_scl.files import locked, parse_model, read_model, sha256, write_text
 from fairseq_scl.preparation.tables import Row
 
 AUGMENTED = "augmented.jsonl"
@@ -51,6 +53,19 @@ class Item(NamedTuple):
 
     row: int
     copy: int
+
+
+class Paraphrase(BaseModel):
+    """A line of augmented.jsonl."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    row: NonNegativeInt
+    copy_number: NonNegativeInt = Field(alias="copy")  # BaseModel has a method of that name
+    sentences: list[str]
+
+
+class Sentences(RootModel[Annotated[list[str], Field(min_length=1, max_length=2)]]):
+    """A line of text/train.jsonl."""
 
 
 Texts = dict[Item, list[str]]  # the one or two sentences of each item
@@ -128,7 +143,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"--{flag} {getattr(args, name)} must be at least 1")
     texts = read_texts(args.data)
     prepared = read_prepared(args.data, args.encoder)
-    rows = chosen_rows(args, len(texts), regression=prepared["classes"] is None)
+    rows = chosen_rows(args, len(texts), regression=prepared.classes is None)
     settings = describe_settings(args)
     folder = args.data / FOLDER / f"T{args.temperature:g}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +157,7 @@ def run(args: argparse.Namespace) -> None:
         )
         if missing:
             done |= translate(folder / AUGMENTED, missing, texts, len(wanted), args)
-        binarize(folder, done, args.encoder, prepared["max_length"])
+        binarize(folder, done, args.encoder, prepared.max_length)
     print(f"{folder}: {len(done)} paraphrases of {len({item.row for item in done})} rows")
 
 
@@ -180,12 +195,15 @@ def read_texts(data: Path) -> list[list[str]]:
         raise UserError(f"{path} is missing; make the data with 'fairseq-scl prepare'")
     try:
         with open(path, encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
+            return [
+                parse_model(line, Sentences, f"{path}, row {number}").root
+                for number, line in enumerate(lines, 1)
+            ]
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error})") from None
 
 
-def read_prepared(data: Path, encoder: Path) -> dict:
+def read_prepared(data: Path, encoder: Path) -> Prepared:
     """What 'prepare' wrote down, if it was for this encoder."""
     ours, theirs = data / "input0" / "dict.txt", encoder / encoder_folder.DICTIONARY
     for path in (ours, theirs):
@@ -219,41 +237,63 @@ def chosen_rows(args: argparse.Namespace, available: int, regression: bool) -> l
 
 def read_rows(path: Path, available: int) -> list[int]:
     """The training rows of a run's manifest."""
-    rows = manifest.expand(manifest.read(path)["splits"]["train"]["rows"])
-    if rows and max(rows) >= available:
-        raise UserError(f"--manifest {path}: row {max(rows)} is not among 0 to {available - 1}")
-    return rows
+    train = manifest.read(path).splits["train"]
+    try:
+        return train.numbers(available)
+    except ValueError as error:
+        raise UserError(f"--manifest {path}: {error}") from None
 
 
-def describe_settings(args: argparse.Namespace) -> dict:
-    """All that a paraphrase depends on."""
-    settings: dict = {
-        "temperature": args.temperature,
-        "seed": args.seed,
-        "tokenizer": args.tokenizer,
-        "bpe": args.bpe,
-        "text": sha256(args.data / "text" / "train.jsonl"),
-    }
+class Checksum(BaseModel):
+    """A file of a translation model."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    file: str
+    sha256: str
+
+
+class Settings(BaseModel):
+    """All that a paraphrase depends on, as `settings.json` holds it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    temperature: float
+    seed: int
+    tokenizer: str
+    bpe: str
+    text: str
+    forward: list[Checksum]
+    backward: list[Checksum]
+
+
+def describe_settings(args: argparse.Namespace) -> Settings:
+    """The settings of this call."""
+    models = {}
     for direction in ("forward", "backward"):
         paths = checkpoint_paths(f"--{direction}", getattr(args, direction))
         folder = paths[0].parent
         paths += sorted(folder.glob("dict.*.txt")) + subword_files(folder, args.bpe)
-        settings[direction] = [{"file": path.name, "sha256": sha256(path)} for path in paths]
-    return settings
+        models[direction] = [Checksum(file=path.name, sha256=sha256(path)) for path in paths]
+    return Settings(
+        temperature=args.temperature,
+        seed=args.seed,
+        tokenizer=args.tokenizer,
+        bpe=args.bpe,
+        text=sha256(args.data / "text" / "train.jsonl"),
+        **models,
+    )
 
 
-def require_settings(folder: Path, settings: dict) -> None:
+def require_settings(folder: Path, settings: Settings) -> None:
     """Write settings.json; where there is text already, compare instead."""
     path = folder / SETTINGS
     if not (folder / AUGMENTED).is_file():
-        write_text(path, json.dumps(settings, indent=1) + "\n")
+        write_text(path, settings.model_dump_json(indent=1) + "\n")
         return
     if not path.is_file():
         raise UserError(f"{path} is missing, so {AUGMENTED} may be of other settings")
-    earlier = read_json(path)
-    for key, value in settings.items():
-        if earlier.get(key) != value:
-            told = f" ({earlier.get(key)}, not {value})" if isinstance(value, int | float) else ""
+    for (key, value), (_, earlier) in zip(settings, read_model(path, Settings), strict=True):
+        if earlier != value:
+            told = f" ({earlier}, not {value})" if isinstance(value, int | float) else ""
             raise UserError(f"{path}: made with another {key}{told}; move {folder} away first")
 
 
@@ -265,16 +305,14 @@ def read_augmented(path: Path, texts: Sequence[Sequence[str]]) -> Texts:
         os.truncate(path, whole)
         print(f"{path}: dropped a last line that was cut short", file=sys.stderr)
     done: Texts = {}
-    for number, line in enumerate(content[:whole].splitlines(), 1):
-        try:
-            record = json.loads(line)
-            item, sentences = Item(record["row"], record["copy"]), record["sentences"]
-            usable = item not in done and len(sentences) == len(texts[item.row])
-        except (ValueError, KeyError, TypeError, IndexError):
-            usable = False
-        if not usable:
-            raise UserError(f"{path}, row {number}: damaged, or a copy that stands above")
-        done[item] = sentences
+    for number, line in enumerate(content[:whole].split(b"\n")[:-1], 1):
+        record = parse_model(line, Paraphrase, f"{path}, row {number}")
+        item = Item(record.row, record.copy_number)
+        if item.row >= len(texts) or len(record.sentences) != len(texts[item.row]):
+            raise UserError(f"{path}, row {number}: not of a row of the training text")
+        if item in done:
+            raise UserError(f"{path}, row {number}: a copy that stands above")
+        done[item] = record.sentences
     return done
 
 
@@ -354,5 +392,5 @@ def binarize(folder: Path, texts: Texts, encoder: Path, max_length: int) -> None
             path.replace(folder / path.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    index = {"rows": [item.row for item in items], "copies": [item.copy for item in items]}
-    write_text(folder / INDEX, json.dumps(index) + "\n")
+    index = Index(rows=[item.row for item in items], copies=[item.copy for item in items])
+    write_text(folder / INDEX, json.dumps(index.model_dump()) + "\n")

@@ -10,9 +10,11 @@ tokenizer/        the encoder's tokenizer files
 
 import shutil
 from pathlib import Path
+from typing import Annotated
 
-from fairseq_scl.errors import UserError
-from fairseq_scl.files import new_folder, read_json
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+
+from fairseq_scl.files import new_folder, read_model
 
 FOLDER = "inference"
 TOKENIZER = "tokenizer"
@@ -32,14 +34,36 @@ def keep(data: Path, save_dir: Path) -> None:
         shutil.copytree(data / TOKENIZER, folder / TOKENIZER)
 
 
-def read_prepared(folder: Path) -> dict:
+class PreparedSplit(BaseModel):
+    """What `prepare` made of a table; more may stand there."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    file: str
+    sha256: str
+    rows: NonNegativeInt
+    labelled: bool
+    empty: NonNegativeInt
+    shortened: NonNegativeInt
+
+
+class Prepared(BaseModel):
+    """What `prepared.json` holds.
+
+    Attributes:
+        max_length: tokens of the longest row, special tokens included.
+        classes: in the order of their ids; None for regression.
+    """
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    max_length: Annotated[int, Field(ge=8)]
+    classes: Annotated[list[str], Field(min_length=1)] | None
+    splits: dict[str, PreparedSplit]
+
+
+def read_prepared(folder: Path) -> Prepared:
     """What `prepare` wrote down of the data, there or here.
 
     Raises:
-        UserError: if it lacks what this package uses: `max_length`, and `classes` or null.
+        UserError: if it is not what this version writes.
     """
-    prepared = read_json(folder / PREPARED)
-    longest, classes = prepared.get("max_length"), prepared.get("classes", "")
-    if not isinstance(longest, int) or longest < 1 or not isinstance(classes, list | None):
-        raise UserError(f"{folder / PREPARED}: not what this version writes")
-    return prepared
+    return read_model(folder / PREPARED, Prepared)

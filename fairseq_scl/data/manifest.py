@@ -10,19 +10,91 @@ This command makes all of it again from DATA and compares.
 import argparse
 import hashlib
 import json
-from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import from_json
 
 from fairseq_scl.data.rows import Choices, Rows
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import sha256
+from fairseq_scl.files import parse_model, read_bytes, sha256
 
 NAME = "manifest.json"
+Name = Annotated[str, Field(pattern=r"^\w+$")]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+NO_DIGEST = "0" * 64  # until it is known
+FORM = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-def make(rows: Rows, splits: list[str]) -> dict:
+class Split(BaseModel):
+    """Rows of a prepared file, ascending; a run of three or more is `[first, last]`."""
+
+    model_config = FORM
+    source: Name
+    rows: list[int | tuple[int, int]]
+
+    @field_validator("rows")
+    @classmethod
+    def _ascend(cls, rows: list[int | tuple[int, int]]) -> list[int | tuple[int, int]]:
+        ends = [row for entry in rows for row in ((entry,) if isinstance(entry, int) else entry)]
+        if any(later <= earlier for earlier, later in pairwise([-1, *ends])):
+            raise ValueError("rows are numbers from 0, ascending")
+        return rows
+
+    def __len__(self) -> int:
+        """How many rows these are."""
+        return sum(1 if isinstance(entry, int) else entry[1] - entry[0] + 1 for entry in self.rows)
+
+    def numbers(self, available: int) -> list[int]:
+        """The row numbers, which must be below `available`.
+
+        Raises:
+            ValueError: if one is not.
+        """
+        last = max([-1, *np.ravel(self.rows[-1:]).tolist()])
+        if last >= available:
+            raise ValueError(f"row {last} is not among 0 to {available - 1}")
+        return expand(self.rows)
+
+
+class Manifest(BaseModel):
+    """What `manifest.json` holds; see above.
+
+    Attributes:
+        files: the sha256 of each prepared file, by its path in DATA.
+        flipped: the noisy label of each training row that has one.
+        translations: sha256 of the token ids of back-translations.
+        sha256: of all the others.
+    """
+
+    model_config = FORM
+    files: dict[Annotated[str, Field(pattern=r"^\w+(/\w[\w.]*)+$")], Digest]
+    choices: Choices
+    splits: dict[Name, Split]
+    flipped: dict[int, int]
+    translations: Digest | None = None
+    sha256: Digest
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "Manifest":
+        choices = self.choices
+        if "train" not in self.splits:
+            raise ValueError("splits has no 'train'")
+        if choices.noise == "back-translation" and not (
+            choices.noise_temperature and choices.noise_ratio
+        ):
+            raise ValueError("back-translation has a noise_temperature and a noise_ratio above 0")
+        return self
+
+    def json_text(self) -> str:
+        """The file's text."""
+        return json.dumps(self.model_dump(mode="json", exclude_unset=True), indent=1) + "\n"
+
+
+def make(rows: Rows, splits: list[str]) -> Manifest:
     """The manifest of a run on `rows`, with a checksum of itself."""
     from fairseq_scl.data import stored
 
@@ -33,33 +105,34 @@ def make(rows: Rows, splits: list[str]) -> dict:
     files = [data / "input0" / "dict.txt", data / "label" / "dict.txt"]
     for source in sources:
         files += stored.split_files(data, source, choices.regression)
-    content = {
-        "files": {str(path.relative_to(data)): sha256(path) for path in files if path.is_file()},
-        "choices": asdict(choices),
-        "splits": {
-            name: {"source": split.source, "rows": compact(split.rows)}
+    made = Manifest(
+        files={str(path.relative_to(data)): sha256(path) for path in files if path.is_file()},
+        choices=choices,
+        splits={
+            name: Split(source=split.source, rows=compact(split.rows))
             for name, split in found.items()
         },
-        "flipped": {int(found["train"].rows[at]): int(labels[at]) for at in flipped.tolist()},
-    }
+        flipped={int(found["train"].rows[at]): int(labels[at]) for at in flipped.tolist()},
+        sha256=NO_DIGEST,
+    )
     if choices.noise == "back-translation":
         translations, items = rows.translations()
         digest = hashlib.sha256()
         for item in items:
             digest.update(translations.tokens(item).numpy().tobytes())
-        content["translations"] = digest.hexdigest()  # of the token ids, in the order of rows
-    # through JSON, for keys as a file has them
-    content = json.loads(json.dumps(content))
-    return {**content, "sha256": checksum(content)}
+        made.translations = digest.hexdigest()  # of the token ids, in the order of rows
+    content = made.model_dump(mode="json", exclude_unset=True, exclude={"sha256"})
+    made.sha256 = checksum(content)
+    return made
 
 
 def compact(rows: np.ndarray) -> list:
-    """Row numbers as a list in which a run of three or more is `[first, last]`."""
+    """Row numbers as a list in which a run of three or more is `(first, last)`."""
     runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
     return [
         entry
         for run in runs
-        for entry in ([[int(run[0]), int(run[-1])]] if len(run) > 2 else run.tolist())
+        for entry in ([(int(run[0]), int(run[-1]))] if len(run) > 2 else run.tolist())
     ]
 
 
@@ -78,39 +151,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Verify `args.manifest`."""
     said = read(args.manifest)
-    choices = Choices(**said["choices"])
-    for name, digest in said["files"].items():
+    for name, digest in said.files.items():
         path = args.data / name
         if not path.is_file():
             raise UserError(f"{path} is missing, {args.manifest} names it")
         if sha256(path) != digest:
             raise UserError(f"{path} has changed since {args.manifest} was written")
-    made = make(Rows(args.data, choices), list(said["splits"]))
-    for name, split in said["splits"].items():
-        if made["splits"][name] != split:
+    made = make(Rows(args.data, said.choices), list(said.splits))
+    for name, split in said.splits.items():
+        if made.splits[name] != split:
             raise UserError(f"{args.manifest}: the rows of '{name}' are not those of its seeds")
     if made != said:
         raise UserError(f"{args.manifest}: its noise is not what DATA and the seeds give")
-    told = ", ".join(
-        f"{name} {len(expand(split['rows']))}" for name, split in said["splits"].items()
-    )
-    print(f"{args.manifest}: verified: {len(said['files'])} files, rows: {told}")
+    told = ", ".join(f"{name} {len(split)}" for name, split in said.splits.items())
+    print(f"{args.manifest}: verified: {len(said.files)} files, rows: {told}")
 
 
-def read(path: Path) -> dict:
+def read(path: Path) -> Manifest:
     """Read a manifest.
 
     Raises:
         UserError: if it is not one, or was changed by hand.
     """
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        content = {key: value for key, value in said.items() if key != "sha256"}
-        whole = said["sha256"] == checksum(content)
-        Choices(**said["choices"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no manifest ({error})") from None
-    if not whole:
+    text = read_bytes(path)
+    said = parse_model(text, Manifest, path)
+    content = from_json(text)
+    del content["sha256"]
+    if checksum(content) != said.sha256:
         raise UserError(f"{path}: its checksum does not match, it was changed or cut off")
     return said
 
@@ -120,5 +187,5 @@ def expand(rows: list) -> list[int]:
     return [
         row
         for entry in rows
-        for row in (range(entry[0], entry[1] + 1) if isinstance(entry, list) else [entry])
+        for row in ([entry] if isinstance(entry, int) else range(entry[0], entry[1] + 1))
     ]

@@ -8,7 +8,7 @@ from fairseq.data import BaseWrapperDataset, FairseqDataset
 
 from fairseq_scl.data import stored
 from fairseq_scl.data.corruption import corrupt_tokens
-from fairseq_scl.data.translations import FOLDER, load_augmented
+from fairseq_scl.data.translations import FOLDER, INDEX, load_augmented
 from fairseq_scl.errors import UserError
 
 
@@ -84,6 +84,8 @@ class BackTranslations(FairseqDataset):
         self.rows = {item: row for row, items in self.items.items() for item in items}
         stems = sorted({path.with_suffix("") for path in folder.glob("input*.idx")})
         self.inputs = [stored.load(stem) for stem in stems]
+        if not stems or any(len(sentences) != len(self.rows) for sentences in self.inputs):
+            raise UserError(f"{folder / INDEX} is not of the sentences that lie beside it")
         self.starts = (init_token, separator_token)
 
     def __len__(self):

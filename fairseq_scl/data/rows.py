@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from fairseq_scl.data import corruption, protocols, sampling
 from fairseq_scl.errors import UserError
@@ -12,17 +14,19 @@ from fairseq_scl.errors import UserError
 
 @dataclass(frozen=True)
 class Choices:
-    """Everything that decides which examples a run sees."""
+    """Everything that decides which examples a run sees; a manifest's are held to the bounds."""
 
-    protocol: str = "given"
+    protocol: Annotated[str, Field(pattern=f"^({'|'.join(protocols.PROTOCOLS)})$")] = "given"
     num_shots: int | None = None
     shots_seed: int = 1
-    shots_sampling: str = "stratified"
-    noise: str = "none"
-    label_noise: float = 0.0
-    token_noise: float = 0.0
-    noise_temperature: float | None = None
-    noise_ratio: int = 0
+    shots_sampling: Annotated[str, Field(pattern=f"^({'|'.join(sampling.SAMPLING)})$")] = (
+        "stratified"
+    )
+    noise: Annotated[str, Field(pattern="^(none|label|tokens|back-translation)$")] = "none"
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    token_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    noise_temperature: Annotated[float, Field(gt=0)] | None = None
+    noise_ratio: Annotated[int, Field(ge=0)] = 0
     noise_replace: bool = False
     regression: bool = False
 

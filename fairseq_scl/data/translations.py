@@ -1,13 +1,31 @@
 """Where back-translations are stored beside prepared data, and how they are found again."""
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, model_validator
+
 from fairseq_scl.errors import UserError
+from fairseq_scl.files import read_model
 
 FOLDER = "back-translation"
 INDEX = "index.json"
+
+
+class Index(BaseModel):
+    """Which training row each stored item paraphrases, and the number of its copy, from 0."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    rows: list[NonNegativeInt]
+    copies: list[NonNegativeInt]
+
+    @model_validator(mode="after")
+    def _once_each(self) -> "Index":
+        if len(self.rows) != len(self.copies):
+            raise ValueError("rows and copies are equally many")
+        if len(set(zip(self.rows, self.copies, strict=True))) < len(self.rows):
+            raise ValueError("a copy of a row stands there twice")
+        return self
 
 
 def load_augmented(folder: Path) -> dict[int, list[int]]:
@@ -23,13 +41,10 @@ def load_augmented(folder: Path) -> dict[int, list[int]]:
         UserError: if the folder is not finished.
     """
     path = folder / INDEX
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        pairs = list(zip(index["rows"], index["copies"], strict=True))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path} is missing or damaged; make it with 'fairseq-scl back-translate'"
-        ) from None
+    if not path.exists():
+        raise UserError(f"{path} is missing; make it with 'fairseq-scl back-translate'")
+    index = read_model(path, Index)
+    pairs = list(zip(index.rows, index.copies, strict=True))
     items = defaultdict(list)
     for number in sorted(range(len(pairs)), key=pairs.__getitem__):
         items[pairs[number][0]].append(number)

@@ -2,24 +2,23 @@
 
 import argparse
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    RootModel,
+    model_validator,
+)
 
 from fairseq_scl.encoders import encoder_folder
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import read_json
+from fairseq_scl.files import read_model
 
-MODEL_TYPES = ("roberta", "xlm-roberta", "camembert", "bert")
-CONFIG_KEYS = (
-    "vocab_size",
-    "num_hidden_layers",
-    "hidden_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "hidden_act",
-    "layer_norm_eps",
-    "max_position_embeddings",
-)
 ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_accurate"}
 # beginning, padding, end, unknown, mask: fairseq's first four symbols and its last
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -42,42 +41,107 @@ LM_HEAD_NAMES = {
 }
 
 
-def read_options(folder: Path) -> tuple[argparse.Namespace, str, int]:
-    """Read `config.json` as options of fairseq's RoBERTa.
+class Config(BaseModel):
+    """What of `config.json` says how fairseq's RoBERTa computes the encoder."""
 
-    Returns:
-        The options, the model type, and the number of tokens.
+    model_config = ConfigDict(strict=True)
+    model_type: Literal["roberta", "xlm-roberta", "camembert", "bert"]
+    vocab_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    hidden_size: PositiveInt
+    intermediate_size: PositiveInt
+    num_attention_heads: PositiveInt
+    hidden_act: Literal["gelu", "relu", "gelu_new"]
+    layer_norm_eps: Annotated[float, Field(gt=0, lt=1)]
+    max_position_embeddings: Annotated[int, Field(ge=8)]
+    position_embedding_type: Literal["absolute"] | None = None
+    pad_token_id: int | None = None
+
+    @model_validator(mode="after")
+    def _fairseq_computes_it(self) -> "Config":
+        if self.model_type != "bert" and self.pad_token_id != 1:
+            raise ValueError("pad_token_id must be 1, where positions start")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError("hidden_size must be a multiple of num_attention_heads")
+        return self
+
+
+class Pooling(BaseModel):
+    """What of a sentence-transformers folder's `1_Pooling/config.json` matters here."""
+
+    model_config = ConfigDict(strict=True)
+    pooling_mode_mean_tokens: bool = False
+
+
+class Vocabulary(RootModel[dict[str, NonNegativeInt]]):
+    """The ids of `vocab.json`."""
+
+    model_config = ConfigDict(strict=True)
+
+
+def read_config(folder: Path) -> Config:
+    """Read `config.json`.
 
     Raises:
         UserError: if it is damaged, or describes something that fairseq's RoBERTa is not.
     """
-    path = folder / "config.json"
-    config = read_json(path)
-    model_type = config.get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise UserError(f"{path}: model_type '{model_type}' is not one of {', '.join(MODEL_TYPES)}")
-    missing = [key for key in CONFIG_KEYS if key not in config]
-    if missing:
-        raise UserError(f"{path} lacks {', '.join(missing)}")
-    if config.get("position_embedding_type", "absolute") != "absolute":
-        raise UserError(f"{path}: only absolute position embeddings are supported")
-    activation = config["hidden_act"]
-    if activation not in ACTIVATIONS:
-        raise UserError(f"{path}: hidden_act '{activation}' is not one of {', '.join(ACTIVATIONS)}")
-    if model_type != "bert" and config.get("pad_token_id") != 1:
-        raise UserError(f"{path}: pad_token_id must be 1, where positions start")
-    options = argparse.Namespace(
-        encoder_layers=config["num_hidden_layers"],
-        encoder_embed_dim=config["hidden_size"],
-        encoder_ffn_embed_dim=config["intermediate_size"],
-        encoder_attention_heads=config["num_attention_heads"],
-        activation_fn=ACTIVATIONS[activation],
-        layernorm_eps=config["layer_norm_eps"],
+    return read_model(folder / "config.json", Config)
+
+
+def options_of(config: Config, folder: Path) -> argparse.Namespace:
+    """The encoder of `folder` as options of fairseq's RoBERTa."""
+    return argparse.Namespace(
+        encoder_layers=config.num_hidden_layers,
+        encoder_embed_dim=config.hidden_size,
+        encoder_ffn_embed_dim=config.intermediate_size,
+        encoder_attention_heads=config.num_attention_heads,
+        activation_fn=ACTIVATIONS[config.hidden_act],
+        layernorm_eps=config.layer_norm_eps,
         pooling=_pooling(folder),
         # RoBERTa's table starts with two rows for fairseq's padding offset
-        max_positions=config["max_position_embeddings"] - (0 if model_type == "bert" else 2),
+        max_positions=config.max_position_embeddings - (0 if config.model_type == "bert" else 2),
     )
-    return options, model_type, config["vocab_size"]
+
+
+def require_fitting(config: Config, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """Compare the sizes that `config.json` claims with the weights, before they are allocated.
+
+    Raises:
+        UserError: naming the first that differs.
+    """
+    path = folder / "model.safetensors"
+    prefix = weights_prefix(weights, folder)
+    layer = f"{prefix}encoder.layer."
+    for i in range(config.num_hidden_layers):
+        if f"{layer}{i}.intermediate.dense.weight" not in weights:
+            raise UserError(f"{path} lacks {layer}{i}.intermediate.dense.weight")
+    embeddings = f"{prefix}embeddings."
+    shapes = {
+        f"{embeddings}word_embeddings.weight": (config.vocab_size, config.hidden_size),
+        f"{embeddings}position_embeddings.weight": (
+            config.max_position_embeddings,
+            config.hidden_size,
+        ),
+        f"{layer}0.intermediate.dense.weight": (config.intermediate_size, config.hidden_size),
+    }
+    for name, shape in shapes.items():
+        if name in weights and tuple(weights[name].shape) != shape:
+            raise UserError(
+                f"{path}: {name} is {tuple(weights[name].shape)}, config.json says {shape}"
+            )
+
+
+def weights_prefix(weights: dict[str, torch.Tensor], folder: Path) -> str:
+    """What stands before the names of the encoder's weights.
+
+    Raises:
+        UserError: if there is no encoder.
+    """
+    marker = "embeddings.word_embeddings.weight"
+    for name in weights:
+        if name.endswith(marker):
+            return name.removesuffix(marker)
+    raise UserError(f"{folder}/model.safetensors holds no encoder")
 
 
 def vocabulary(folder: Path, model_type: str, size: int) -> list[str]:
@@ -90,7 +154,7 @@ def vocabulary(folder: Path, model_type: str, size: int) -> list[str]:
     if (folder / encoder_folder.TOKENIZER_JSON).is_file():
         ids = _read_tokenizer(folder / encoder_folder.TOKENIZER_JSON).get_vocab()
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        ids = read_json(folder / "vocab.json")
+        ids = read_model(folder / "vocab.json", Vocabulary).root
     elif spm:
         ids = {token: i for i, token in enumerate(sentencepiece_vocabulary(spm, model_type))}
     else:
@@ -98,6 +162,8 @@ def vocabulary(folder: Path, model_type: str, size: int) -> list[str]:
             f"{folder} has no tokenizer: tokenizer.json, vocab.json + merges.txt or a "
             "sentencepiece model"
         )
+    if not ids:
+        raise UserError(f"{folder}: the tokenizer has no tokens")
     if max(ids.values()) >= size:
         raise UserError(
             f"{folder}: the tokenizer has ids up to {max(ids.values())}, the model {size} rows"
@@ -144,10 +210,7 @@ def convert(
 
     Token type 0, which every RoBERTa token has, is folded into the positions.
     """
-    marker = "embeddings.word_embeddings.weight"
-    prefix = next((name.removesuffix(marker) for name in weights if name.endswith(marker)), None)
-    if prefix is None:
-        raise UserError(f"{source}/model.safetensors holds no encoder")
+    prefix = weights_prefix(weights, source)
 
     def take(name: str) -> torch.Tensor:
         if name not in weights:
@@ -158,14 +221,9 @@ def convert(
     positions = positions + take(f"{prefix}embeddings.token_type_embeddings.weight")[0]
     if is_bert:  # fairseq counts positions from the padding index + 1 = 2
         positions = torch.cat([positions.new_zeros(2, positions.size(1)), positions])
-    rows = len(take(prefix + marker))
-    if rows != len(order):
-        raise UserError(
-            f"{source}/model.safetensors has {rows} tokens, config.json says {len(order)}"
-        )
     to = "encoder.sentence_encoder"
     converted = {
-        f"{to}.embed_tokens.weight": take(prefix + marker)[order],
+        f"{to}.embed_tokens.weight": take(f"{prefix}embeddings.word_embeddings.weight")[order],
         f"{to}.embed_positions.weight": positions,
     }
     for kind in ("weight", "bias"):
@@ -188,7 +246,8 @@ def convert(
 def _pooling(folder: Path) -> str:
     """`mean` for a sentence-transformers folder that says so, else `cls`."""
     path = folder / "1_Pooling" / "config.json"
-    return "mean" if path.is_file() and read_json(path).get("pooling_mode_mean_tokens") else "cls"
+    means = path.exists() and read_model(path, Pooling).pooling_mode_mean_tokens
+    return "mean" if means else "cls"
 
 
 def _read_tokenizer(path: Path):
@@ -215,4 +274,4 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     older = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
     for old, new in older.items():
         weights = {name.replace(old, new): tensor for name, tensor in weights.items()}
-    return {name: tensor.float() for name, tensor in weights.items()}
+    return {name: tensor.float() for name, tensor in weights.items() if tensor.is_floating_point()}

@@ -81,13 +81,15 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
     Raises:
         UserError: if it is not an encoder of a known kind, or files are missing or damaged.
     """
-    options, model_type, size = hugging_face.read_options(source)
+    config = hugging_face.read_config(source)
+    options = hugging_face.options_of(config, source)
     options.arch = closest_architecture(options)
-    is_bert = model_type == "bert"
-    specials = hugging_face.BERT_SPECIALS if is_bert else hugging_face.SPECIALS
-    tokens = hugging_face.vocabulary(tokenizer, model_type, size)
-    order = hugging_face.dictionary_order(tokens, specials, tokenizer)
     weights = hugging_face.read_weights(source)
+    hugging_face.require_fitting(config, weights, source)
+    is_bert = config.model_type == "bert"
+    specials = hugging_face.BERT_SPECIALS if is_bert else hugging_face.SPECIALS
+    tokens = hugging_face.vocabulary(tokenizer, config.model_type, config.vocab_size)
+    order = hugging_face.dictionary_order(tokens, specials, tokenizer)
     with new_folder(output) as folder:
         write_dictionary([tokens[i] for i in order[4:-1]], folder, tokenizer)
         model = build(options, folder / encoder_folder.DICTIONARY)
@@ -99,7 +101,7 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
         }
         try:
             model.load_state_dict(fresh | converted)
-        except RuntimeError as error:
+        except RuntimeError as error:  # of the other shapes
             reason = " ".join(str(error).split())
             raise UserError(f"{source}: weights do not fit config.json ({reason})") from None
         save_checkpoint(model, options, folder / encoder_folder.MODEL)

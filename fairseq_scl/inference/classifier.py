@@ -171,6 +171,6 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
             folder / beside_checkpoint.TOKENIZER, task.source_dictionary.symbols
         ),
         sentences=2 if pair else 1,
-        max_length=beside_checkpoint.read_prepared(folder)["max_length"],
+        max_length=beside_checkpoint.read_prepared(folder).max_length,
         before=(first, second) if pair else (first,),
     )

@@ -27,6 +27,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from fairseq_scl.data import beside_checkpoint
+from fairseq_scl.data.beside_checkpoint import Prepared
 from fairseq_scl.encoders import encoder_folder
 from fairseq_scl.encoders.hugging_face import SPECIALS
 from fairseq_scl.encoders.tokenizers import load_tokenizer
@@ -141,10 +142,11 @@ def run(args: argparse.Namespace) -> None:
             (folder / "label" / "dict.txt").write_text(
                 "".join(f"{name} {counts[name]}\n" for name in classes), encoding="utf-8"
             )
-        (folder / "prepared.json").write_text(
-            json.dumps({"max_length": max_length, "classes": classes, "splits": told}, indent=1)
-            + "\n",
-            encoding="utf-8",
+        prepared = Prepared.model_validate(
+            {"max_length": max_length, "classes": classes, "splits": told}
+        )
+        (folder / beside_checkpoint.PREPARED).write_text(
+            json.dumps(prepared.model_dump(), indent=1) + "\n", encoding="utf-8"
         )
     summary = ", ".join(f"{split} {entry['rows']}" for split, entry in told.items())
     print(f"{args.output}: {summary} rows, classes: {', '.join(classes or ['(regression)'])}")

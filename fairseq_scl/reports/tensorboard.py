@@ -96,11 +96,10 @@ def put_first(names: tuple[str, ...], experiment) -> None:
 def hyperparameters(run: Run) -> dict[str, str | int | float]:
     """The columns of the HParams table; N is a number for all rows as well, to sort by."""
     criterion = run.result["config"]["criterion"]
-    rows = manifest.read(run.folder / manifest.NAME)["splits"]["train"]["rows"]
     shots_seed, seed = run.draw
     return {
         **run.setting,
-        "N": len(manifest.expand(rows)),
+        "N": len(manifest.read(run.folder / manifest.NAME).splits["train"]),
         "lambda": criterion["scl_weight"],
         "tau": criterion["scl_temperature"],
         "draw": shots_seed,

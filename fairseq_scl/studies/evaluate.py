@@ -108,7 +108,7 @@ def evaluate(
             "fairseq": fairseq.__version__,
             "fairseq-scl": version("fairseq-scl"),
         },
-        "manifest": manifest.read(folder / manifest.NAME)["sha256"],
+        "manifest": manifest.read(folder / manifest.NAME).sha256,
         "updates": updates,
         "best_metric": cfg.checkpoint.best_checkpoint_metric,
         "valid": float(state["extra_state"]["best"]),

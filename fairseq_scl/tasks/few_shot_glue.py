@@ -1,6 +1,5 @@
 """The task: fairseq's sentence prediction with few-shot draws and batches regrouped every epoch."""
 
-import json
 import logging
 import os
 from dataclasses import dataclass, field
@@ -244,7 +243,7 @@ class FewShotGlueTask(SentencePredictionTask):
         if path.exists() and manifest.read(path) != made:
             raise UserError(f"{path} is of a run on other examples; choose another --save-dir")
         beside_checkpoint.keep(self.data, path.parent)
-        write_text(path, json.dumps(made, indent=1) + "\n")
+        write_text(path, made.json_text())
         self.manifest_is_written = True
 
     def has_split(self, split: str) -> bool:

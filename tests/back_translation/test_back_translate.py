@@ -209,7 +209,7 @@ def test_the_result_does_not_depend_on_the_batch_size(translate, pairs):
 def manifest_of(rows, path):
     """A manifest of a run on these training rows."""
     split = {"source": "train", "rows": manifest.compact(np.array(sorted(rows)))}
-    content = {"choices": asdict(Choices()), "splits": {"train": split}}
+    content = {"files": {}, "choices": asdict(Choices()), "splits": {"train": split}, "flipped": {}}
     path.write_text(json.dumps({**content, "sha256": manifest.checksum(content)}))
     return path
 

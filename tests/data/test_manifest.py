@@ -1,13 +1,18 @@
 """The manifest of a run, and the command that checks it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from conftest import SHARED, prepare, train
+from conftest import ROOT, SHARED, prepare, train
 from hypothesis import given
 from hypothesis import strategies as st
+from mutations import ended, mutations
+from pydantic import ValidationError
 
 from fairseq_scl.cli import main
 from fairseq_scl.data import manifest
@@ -23,7 +28,7 @@ def test_compact_rows_stand_for_the_same_rows(chosen):
 
 
 def test_a_run_of_rows_is_written_by_its_ends():
-    assert manifest.compact(np.array([0, 1, 2, 3, 5, 7, 8])) == [[0, 3], 5, 7, 8]
+    assert manifest.compact(np.array([0, 1, 2, 3, 5, 7, 8])) == [(0, 3), 5, 7, 8]
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def copy(data, tmp_path):
 
 def written(data, path, **choices):
     made = manifest.make(Rows(data, Choices(**choices)), ["train", "valid", "test"])
-    path.write_text(json.dumps(made))
+    path.write_text(made.json_text())
     return path
 
 
@@ -102,11 +107,87 @@ def test_flips_that_the_seeds_do_not_give_are_told(data, tmp_path):
     assert "its noise is not what DATA and the seeds give" in refused(path, data)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"choices": {"colour": 1}, "sha256": ""}'])
-def test_something_else_is_no_manifest(data, tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "the whole: Invalid JSON"),
+        ("[" * 100_000, "the whole: Invalid JSON: recursion limit exceeded"),
+        ("{}", "files: Field required"),
+        ("[]", "the whole: Input should be an object"),
+        ('{"files": {}, "choices": {"colour": 1}}', "choices.colour: Unexpected keyword argument"),
+    ],
+)
+def test_something_else_is_no_manifest(data, tmp_path, text, told):
     path = tmp_path / "manifest.json"
     path.write_text(text)
-    assert "is no manifest" in refused(path, data)
+    assert f"{path}: {told}" in refused(path, data)
+
+
+def test_a_fifo_is_not_waited_for(data, tmp_path):
+    os.mkfifo(tmp_path / "manifest.json")
+    assert "manifest.json: not a regular file" in refused(tmp_path / "manifest.json", data)
+
+
+def sealed(content: dict) -> str:
+    """The text of a manifest with a checksum that is right."""
+    content = {key: value for key, value in content.items() if key != "sha256"}
+    return json.dumps({**content, "sha256": manifest.checksum(content)})
+
+
+@pytest.mark.parametrize("choices", [CASES[-1], CASES[2]])
+def test_whatever_else_stands_at_a_key_is_told_in_one_line(data, tmp_path, capsys, choices):
+    path = written(data, tmp_path / "manifest.json", **choices)
+    said = json.loads(path.read_text())
+    verified = set()
+    for what, changed in mutations(said):
+        texts = [json.dumps(changed)] + ([sealed(changed)] if isinstance(changed, dict) else [])
+        for text in texts:
+            path.write_text(text)
+            told = ended(["verify", str(path), "--data", str(data)])
+            assert len(told.splitlines()) <= 1, what
+            if not told and json.loads(text) != said:
+                verified.add(what.split(" ")[0])
+    # what a default stands for or does not matter to these rows; fewer splits
+    harmless = {f"choices.{name}" for name in said["choices"]} | {"splits.valid", "splits.test"}
+    assert verified <= harmless
+
+
+CLAIMS = """
+import sys
+from mutations import bounded_memory
+import fairseq_scl.plugin
+from fairseq_scl.cli import main
+bounded_memory()
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("rows", [[[0, 10**9]], [[0, 10**30]], [0, [1, 2**62], 2**63]])
+def test_rows_are_not_allocated_because_a_manifest_names_them(data, tmp_path, rows):
+    path = written(data, tmp_path / "manifest.json", num_shots=20)
+    said = json.loads(path.read_text())
+    said["splits"]["train"]["rows"] = rows
+    path.write_text(sealed(said))
+    finished = subprocess.run(
+        [sys.executable, "-c", CLAIMS, "verify", path, "--data", data],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "the rows of 'train' are not those of its seeds" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("rows", [[[0, 10**9]], [5, [6, 2**62]]])
+def test_no_more_rows_are_expanded_than_there_are(rows):
+    split = manifest.Split.model_validate_json(json.dumps({"source": "train", "rows": rows}))
+    with pytest.raises(ValueError, match=r"row \d+ is not among 0 to 99"):
+        split.numbers(100)
+    assert len(split) > 10**8
+
+
+@pytest.mark.parametrize("rows", [[3, 2], [[5, 3]], [-1], [0, 0], [[0, 3], 3], [[0, 1, 2]], ["0"]])
+def test_rows_that_are_none(rows):
+    with pytest.raises(ValidationError):
+        manifest.Split.model_validate_json(json.dumps({"source": "train", "rows": rows}))
 
 
 def test_flipped_labels_are_recorded_by_row(data):
@@ -114,8 +195,8 @@ def test_flipped_labels_are_recorded_by_row(data):
     made = manifest.make(Rows(data, choices), ["train"])
     clean = Rows(data, Choices(num_shots=20))
     labels = dict(zip(clean.of("train").rows, clean.training_labels()[0], strict=True))
-    assert len(made["flipped"]) == 5
-    assert all(labels[int(row)] != label for row, label in made["flipped"].items())
+    assert len(made.flipped) == 5
+    assert all(labels[row] != label for row, label in made.flipped.items())
 
 
 def test_a_run_writes_one_that_verifies(recipe, tmp_path, capsys):
