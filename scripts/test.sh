@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up .venv, then run the linters, the type checker and the tests.
+# Set up .venv, then run the linters, the type checker, the documentation and the tests.
 #
 #   bash scripts/test.sh [PYTEST ARGUMENT ...]     e.g. -m slow, or -k loss
 set -euo pipefail
@@ -9,4 +9,5 @@ bash scripts/setup.sh test,docs
 .venv/bin/ruff format --check .
 .venv/bin/mypy
 .venv/bin/lint-imports
+NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 exec .venv/bin/python -m pytest "$@"
