@@ -22,7 +22,7 @@ setup(
     },
     install_requires=[
         "torch>=2.6",
-        "datasets",  # data sets of the hub, parquet
+        "datasets>=4",  # data sets of the hub, without their code; parquet
         "huggingface_hub",  # encoders of the hub
         "numpy",
         "omegaconf>=2.3",

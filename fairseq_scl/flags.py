@@ -95,6 +95,9 @@ def default(action: argparse.Action) -> str:
 
 
 def meaning(action: argparse.Action) -> str:
-    """A flag's help text, and the values it allows, for a table."""
-    choices = f" ({', '.join(map(str, action.choices))})" if action.choices else ""
-    return ((action.help or "") + choices).replace("|", "\\|")
+    """A flag's help text, and the values it allows where the text does not name them."""
+    text = action.help or ""
+    choices = [str(choice) for choice in action.choices or ()]
+    if not all(f"'{choice}'" in text for choice in choices):
+        text += f" ({', '.join(choices)})"
+    return text.replace("|", "\\|")

@@ -77,13 +77,13 @@ def supervised_contrastive_loss(
     reduction: str = "mean",
     candidates: Candidates | None = None,
 ) -> Tensor:
-    r"""Pull together what shares a label, push apart the rest of the batch.
+    """Pull together what shares a label, push apart the rest of the batch.
 
-    .. math:: L = \sum_i \frac{-1}{N_{y_i}-1} \sum_{j \ne i,\, y_j = y_i}
-              \log \frac{\exp(z_i \cdot z_j / \tau)}{\sum_{k \ne i} \exp(z_i \cdot z_k / \tau)}
+        L = Σ_i −1 / (N_yi − 1) Σ_{j ≠ i, y_j = y_i} log p_ij
+        p_ij = exp(z_i · z_j / τ) / Σ_{k ≠ i} exp(z_i · z_k / τ)
 
-    with :math:`z` the L2-normalised features. `i` runs over the batch, `j` and `k` over the
-    candidates, :math:`N_y` of which are of class `y`. An anchor `i` without a positive (no other
+    with `z` the L2-normalised features. `i` runs over the batch, `j` and `k` over the
+    candidates, `N_y` of which are of class `y`. An anchor `i` without a positive (no other
     candidate of its class) adds 0 and still counts in the mean.
 
     Args:

@@ -1,4 +1,4 @@
-"""Memory that the process has freed but the system still counts as its own."""
+"""Keep or return freed memory (glibc)."""
 
 import ctypes
 
