@@ -1,8 +1,12 @@
 """What may stand in a file instead of what should."""
 
 import copy
-import resource
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+
+from conftest import ROOT
 
 from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
@@ -53,7 +57,19 @@ def ended(arguments: list[str]) -> str:
     return ""
 
 
-def bounded_memory(gigabytes: float = 4) -> None:
-    """Let this process, started for a test, have no more address space than that."""
-    size = int(gigabytes * 2**30)
-    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+PROGRAM = """
+import resource, sys
+import fairseq_scl.plugin
+from fairseq_scl.cli import main
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
+main(sys.argv[2:])
+"""
+
+
+def in_bounded_memory(*arguments: object) -> subprocess.CompletedProcess:
+    """Run a command in a process that can have 6 GB of addresses, of which imports take most."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(6 * 2**30), *map(str, arguments)],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip

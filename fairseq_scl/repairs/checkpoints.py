@@ -87,15 +87,41 @@ def one_line_errors(load):
     @functools.wraps(load)
     def load_or_explain(path, *args, **kwargs):
         try:
-            return load(path, *args, **kwargs)
+            state = load(path, *args, **kwargs)
         except FileNotFoundError:
             raise UserError(f"{path}: no such checkpoint") from None
         except Exception as error:  # damaged bytes end in whatever reads them
             if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
                 raise UserError(f"{path}: refused: {_reason(error)}") from None
             raise UserError(f"{path}: not a whole fairseq checkpoint ({_reason(error)})") from None
+        require_weights(state.get("model"), path)
+        return state
 
     return load_or_explain
+
+
+def require_weights(weights: object, path: str) -> None:
+    """Look at what a checkpoint gives for weights.
+
+    Raises:
+        UserError: if they are no dense tensors of real numbers that the file really holds.
+    """
+    told = f"{path}: not a fairseq checkpoint: model"
+    if not isinstance(weights, dict):
+        raise UserError(f"{told}: not a mapping of names to weights")
+    for name, tensor in weights.items():
+        if not isinstance(name, str):
+            raise UserError(f"{told}: the name {name!r} is not a string")
+        if (
+            not isinstance(tensor, torch.Tensor)
+            or tensor.layout != torch.strided
+            or tensor.is_complex()
+            or tensor.is_quantized
+            or tensor.is_meta
+        ):
+            raise UserError(f"{told}.{name}: not a dense tensor of real numbers")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise UserError(f"{told}.{name}: larger than what is stored of it")
 
 
 def _reason(error: Exception) -> str:

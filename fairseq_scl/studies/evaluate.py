@@ -75,16 +75,16 @@ def evaluate(
         measured: further entries of the result.
     """
     import fairseq
-    from fairseq import checkpoint_utils
 
     from fairseq_scl import plugin  # noqa: F401
+    from fairseq_scl.models import saved
 
-    path = str(folder / CHECKPOINT)
-    state = checkpoint_utils.load_checkpoint_to_cpu(path)
-    [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task([path], state=state)
+    model, cfg, task, criterion, said = saved.load(folder / CHECKPOINT)
+    if said.extra_state.best is None:
+        raise UserError(f"{folder / CHECKPOINT}: its run was never validated")
     test = mismatched = knn = features = names = None
     if split:
-        measure = partial(test_metrics, model.eval(), cfg, task, batch_size)
+        measure = partial(test_metrics, model.eval(), criterion.eval(), cfg, task, batch_size)
         test, features, labels = measure(task.load_dataset(split))
         if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
             mismatched = measure(task.load_dataset("test1"))[0]
@@ -94,7 +94,7 @@ def evaluate(
         with new_file(folder / EMBEDDINGS) as temporary, open(temporary, "wb") as file:
             np.savez(file, features=features, labels=labels)
         names = [task.class_names[label] if task.class_names else str(label) for label in labels]
-    updates = state["optimizer_history"][-1]["num_updates"]
+    updates = said.optimizer_history[-1].num_updates
     logs = folder / "tensorboard"
     if not logs.is_dir() and cfg.common.tensorboard_logdir:
         logs = Path(cfg.common.tensorboard_logdir)
@@ -111,7 +111,7 @@ def evaluate(
         "manifest": manifest.read(folder / manifest.NAME).sha256,
         "updates": updates,
         "best_metric": cfg.checkpoint.best_checkpoint_metric,
-        "valid": float(state["extra_state"]["best"]),
+        "valid": said.extra_state.best,
         "split": split,
         "test": test,
         "knn": knn,
@@ -127,7 +127,7 @@ def evaluate(
     write_text(folder / RESULT, text + "\n")
 
 
-def test_metrics(model, cfg, task, batch_size: int, dataset):
+def test_metrics(model, criterion, cfg, task, batch_size: int, dataset):
     """Run the model over a split, each row of it once.
 
     Returns:
@@ -142,7 +142,6 @@ def test_metrics(model, cfg, task, batch_size: int, dataset):
     use_cuda = torch.cuda.is_available() and not cfg.common.cpu
     if use_cuda:
         model.cuda()
-    criterion = task.build_criterion(cfg.criterion).eval()
     dataset.order = None  # that of training may repeat rows
     batches = task.get_batch_iterator(dataset, max_sentences=batch_size)
     head = model.classification_heads[cfg.criterion.classification_head_name]

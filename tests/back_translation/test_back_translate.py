@@ -385,7 +385,7 @@ def test_a_call_that_dies_between_batches_is_completed(translate, pairs, monkeyp
 
 
 def test_an_unfinished_folder_is_not_loaded(tmp_path):
-    with pytest.raises(SystemExit, match="index.json is missing or damaged"):
+    with pytest.raises(SystemExit, match="index.json is missing; make it"):
         load_augmented(tmp_path)
 
 

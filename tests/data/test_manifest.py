@@ -3,15 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, SHARED, prepare, train
+from conftest import SHARED, prepare, train
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import ended, mutations
+from mutations import ended, in_bounded_memory, mutations
 from pydantic import ValidationError
 
 from fairseq_scl.cli import main
@@ -152,26 +150,13 @@ def test_whatever_else_stands_at_a_key_is_told_in_one_line(data, tmp_path, capsy
     assert verified <= harmless
 
 
-CLAIMS = """
-import sys
-from mutations import bounded_memory
-import fairseq_scl.plugin
-from fairseq_scl.cli import main
-bounded_memory()
-main(sys.argv[1:])
-"""
-
-
 @pytest.mark.parametrize("rows", [[[0, 10**9]], [[0, 10**30]], [0, [1, 2**62], 2**63]])
 def test_rows_are_not_allocated_because_a_manifest_names_them(data, tmp_path, rows):
     path = written(data, tmp_path / "manifest.json", num_shots=20)
     said = json.loads(path.read_text())
     said["splits"]["train"]["rows"] = rows
     path.write_text(sealed(said))
-    finished = subprocess.run(
-        [sys.executable, "-c", CLAIMS, "verify", path, "--data", data],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}, capture_output=True, text=True,
-    )  # fmt: skip
+    finished = in_bounded_memory("verify", path, "--data", data)
     assert "the rows of 'train' are not those of its seeds" in finished.stderr
     assert "Traceback" not in finished.stderr
 

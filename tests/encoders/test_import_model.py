@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SHARED
+from mutations import ended, in_bounded_memory, mutations
 
 from fairseq_scl.cli import main
+from fairseq_scl.encoders import hugging_face
 from fairseq_scl.encoders.tokenizers import load_tokenizer
 from fairseq_scl.errors import UserError
 
@@ -566,19 +568,18 @@ def refused(source: Path, *more: object) -> str:
 
 def test_unknown_model_type(damaged):
     change_config(damaged, model_type="gpt2")
-    assert "model_type 'gpt2' is not one of roberta, xlm-roberta, camembert, bert" in refused(
-        damaged
-    )
+    kinds = "'roberta', 'xlm-roberta', 'camembert' or 'bert'"
+    assert f"config.json: model_type: Input should be {kinds}" in refused(damaged)
 
 
 def test_unknown_activation(damaged):
     change_config(damaged, hidden_act="silu")
-    assert "hidden_act 'silu' is not one of" in refused(damaged)
+    assert "hidden_act: Input should be 'gelu', 'relu' or 'gelu_new'" in refused(damaged)
 
 
 def test_relative_positions(damaged):
     change_config(damaged, position_embedding_type="relative_key")
-    assert "only absolute position embeddings" in refused(damaged)
+    assert "position_embedding_type: Input should be 'absolute'" in refused(damaged)
 
 
 def test_missing_config(damaged):
@@ -593,7 +594,7 @@ def test_missing_folder(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", '{"model_type": "roberta",}'])
 def test_broken_config(damaged, text):
     (damaged / "config.json").write_text(text, encoding="utf-8")
-    assert f"{damaged / 'config.json'} cannot be read" in refused(damaged)
+    assert f"{damaged / 'config.json'}: the whole: Invalid JSON" in refused(damaged)
 
 
 def test_config_that_is_no_object(damaged):
@@ -638,7 +639,7 @@ def test_weights_of_fewer_layers(damaged):
 
 def test_weights_of_another_width(damaged):
     change_config(damaged, intermediate_size=40)
-    assert "weights do not fit config.json" in refused(damaged)
+    assert "intermediate.dense.weight is (48, 32), config.json says (40, 32)" in refused(damaged)
 
 
 def test_weights_of_a_smaller_vocabulary(damaged):
@@ -671,7 +672,9 @@ def test_tokenizer_without_special_tokens(damaged):
 def test_vocabulary_larger_than_the_model(damaged, small):
     last = len(small.tokens) - 1
     change_config(damaged, vocab_size=last)
-    assert f"the tokenizer has ids up to {last}, the model {last} rows" in refused(damaged)
+    assert f"config.json says ({last}, 32)" in refused(damaged)
+    with pytest.raises(UserError, match=f"the tokenizer has ids up to {last}, the model {last}"):
+        hugging_face.vocabulary(damaged, "roberta", last)
 
 
 def test_output_exists(damaged):
@@ -711,3 +714,50 @@ def test_an_interrupted_import_leaves_nothing(damaged, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         import_model(damaged, damaged.parent / "outputs" / "out")
     assert list((damaged.parent / "outputs").iterdir()) == []
+
+
+def test_whatever_else_stands_in_a_config_is_told_in_one_line(damaged, tmp_path):
+    """Or imported, where the key does not matter; never is what it claims allocated."""
+    path = damaged / "config.json"
+    said = json.loads(path.read_text(encoding="utf-8"))
+    for number, (what, changed) in enumerate(mutations(said)):
+        path.write_text(json.dumps(changed), encoding="utf-8")
+        told = ended(["import-model", str(damaged), str(tmp_path / f"out{number}")])
+        assert len(told.splitlines()) <= 1, what
+        shutil.rmtree(tmp_path / f"out{number}", ignore_errors=True)
+        if what.split(" ")[0] in hugging_face.Config.model_fields and json.loads(path.read_text()):
+            assert told or changed == said or "position_embedding_type" in what, what
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"num_hidden_layers": 10**6},
+        {"vocab_size": 10**10},
+        {"hidden_size": 2**40},
+        {"intermediate_size": 10**12},
+        {"max_position_embeddings": 10**12},
+        {"num_attention_heads": 10**12},
+    ],
+)
+def test_sizes_are_not_allocated_because_a_config_claims_them(damaged, values):
+    change_config(damaged, **values)
+    finished = in_bounded_memory("import-model", damaged, damaged.parent / "out")
+    assert finished.stderr.splitlines()[-1].startswith("fairseq-scl: error: ")
+    assert "Traceback" not in finished.stderr
+    assert not (damaged.parent / "out").exists()
+
+
+@pytest.mark.parametrize("ids", [{}, {"a": -1}, {"a": "b"}, {"a": 10**30}, {"a": [0]}, []])
+def test_ids_that_are_none(damaged, ids):
+    (damaged / "tokenizer.json").unlink()
+    vocab_and_merges(damaged)
+    (damaged / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
+    refused(damaged)
+
+
+@pytest.mark.parametrize("config", [[], {"pooling_mode_mean_tokens": "yes"}])
+def test_a_pooling_that_is_none(damaged, config):
+    (damaged / "1_Pooling").mkdir()
+    (damaged / "1_Pooling" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert "1_Pooling/config.json: " in refused(damaged)

@@ -1,0 +1,205 @@
+"""What a checkpoint says of its model, read through a schema before anything is built from it."""
+
+import json
+from argparse import Namespace
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import torch
+from fairseq import checkpoint_utils
+from omegaconf import OmegaConf
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from fairseq_scl.errors import UserError, first_line
+from fairseq_scl.files import parse_model
+
+ENCODERS = ("encoder.sentence_encoder.", "decoder.sentence_encoder.", "encoder.")  # old, or BART's
+
+
+class Part(BaseModel):
+    """A part of a checkpoint; what else stands there is fairseq's to check."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class EncoderOptions(Part):
+    """What tells one encoder from another; None is the architecture's default."""
+
+    arch: Annotated[str, Field(pattern=r"^\w+$")] | None = None
+    encoder_layers: PositiveInt | None = None
+    encoder_embed_dim: PositiveInt | None = None
+    encoder_ffn_embed_dim: PositiveInt | None = None
+    encoder_attention_heads: PositiveInt | None = None
+    activation_fn: Annotated[str, Field(pattern=r"^\w+$")] | None = None
+    layernorm_eps: Annotated[float, Field(gt=0, lt=1)] | None = None
+    pooling: Literal["cls", "mean"] | None = None
+    max_positions: PositiveInt | None = None
+
+
+class EncoderConfig(Part):
+    """fairseq's configuration of an encoder."""
+
+    model: EncoderOptions
+
+
+class PreTrained(Part):
+    """A checkpoint of an encoder."""
+
+    cfg: EncoderConfig
+
+
+class Task(Part):
+    """Which task, and the tokens that stand before sentences."""
+
+    name: Literal["few_shot_glue"] = Field(alias="_name")
+    init_token: NonNegativeInt | None = None
+    separator_token: NonNegativeInt | None = None
+
+
+class Criterion(Part):
+    """Which head was trained."""
+
+    classification_head_name: str
+
+
+class Common(Part):
+    """Where the run logged."""
+
+    tensorboard_logdir: str | None = None
+    cpu: bool = False
+
+
+class Checkpoint(Part):
+    """What the best checkpoint is the best by."""
+
+    best_checkpoint_metric: str
+
+
+class RunConfig(EncoderConfig):
+    """fairseq's configuration of a run."""
+
+    task: Task
+    criterion: Criterion
+    common: Common
+    checkpoint: Checkpoint
+
+
+class Updates(Part):
+    """An entry of fairseq's list of optimizers."""
+
+    num_updates: NonNegativeInt
+
+
+class ExtraState(Part):
+    """`best` is there once the run was validated."""
+
+    best: float | None = None
+
+
+class FineTuned(Part):
+    """A checkpoint of a run of this plugin."""
+
+    cfg: RunConfig
+    optimizer_history: Annotated[list[Updates], Field(min_length=1)]
+    extra_state: ExtraState
+
+
+class Loaded(NamedTuple):
+    """A fine-tuned model and what it was trained by; see `load`."""
+
+    model: Any
+    cfg: Any
+    task: Any
+    criterion: Any
+    saved: FineTuned
+
+
+Saved = TypeVar("Saved", bound=PreTrained | FineTuned)
+
+
+def load(path: Path, data: Path | None = None) -> Loaded:
+    """Load a fine-tuned model.
+
+    Args:
+        data: where its dictionaries lie; None: where they lay in training.
+
+    Raises:
+        UserError: if it is no checkpoint of this plugin, or does not fit the dictionaries.
+    """
+    overrides = None if data is None else {"data": str(data)}
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(path), overrides)
+    told = f"{path}: not a checkpoint of this plugin"
+    saved = describe(state, FineTuned, path)
+    require_sizes(saved.cfg.model, state["model"], path)
+    if saved.cfg.model.max_positions is None:
+        raise UserError(f"{told}: cfg.model.max_positions: missing")
+    try:
+        [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], state=state)
+        criterion = task.build_criterion(cfg.criterion)
+    except Exception as error:  # fairseq and omegaconf raise whatever they like
+        raise UserError(f"{told}: {first_line(error)}") from None
+    head = saved.cfg.criterion.classification_head_name
+    if head not in getattr(model, "classification_heads", ()):
+        raise UserError(f"{told}: the model has no head named '{head}'")
+    for name in ("init_token", "separator_token"):
+        token = getattr(saved.cfg.task, name)
+        if token is not None and token >= len(task.source_dictionary):
+            raise UserError(f"{told}: cfg.task.{name} {token} is not in the dictionary")
+    return Loaded(model, cfg, task, criterion, saved)
+
+
+def describe(state: dict, schema: type[Saved], path: Path) -> Saved:
+    """Read a loaded checkpoint, but for its weights, through a schema.
+
+    Raises:
+        UserError: if it does not fit, or its configuration refers to something outside itself.
+    """
+    told = f"{path}: not a checkpoint of this plugin"
+    parts = {key: state.get(key) for key in ("cfg", "optimizer_history", "extra_state")}
+    try:
+        if OmegaConf.is_config(parts["cfg"]):
+            parts["cfg"] = OmegaConf.to_container(parts["cfg"], resolve=False, enum_to_str=True)
+        text = json.dumps(parts, default=_plain)
+    except Exception as error:  # as many as there are kinds of objects
+        raise UserError(f"{told}: {first_line(error)}") from None
+    if "${" in text:  # fairseq saves what interpolations stood for
+        raise UserError(f"{told}: its configuration refers to values that it does not hold")
+    return parse_model(text, schema, told)
+
+
+def require_sizes(options: EncoderOptions, weights: Mapping[str, torch.Tensor], path: Path) -> int:
+    """Compare sizes with the weights, before anything of those sizes is allocated.
+
+    Returns:
+        The positions that the encoder has.
+
+    Raises:
+        UserError: naming the first that differs.
+    """
+    told = f"{path}: not a checkpoint of this plugin"
+    prefix = next((p for p in ENCODERS if f"{p}embed_tokens.weight" in weights), None)
+    if prefix is None:
+        raise UserError(f"{told}: its model holds no encoder")
+
+    def size(name: str, dimension: int) -> int:
+        shape = weights[f"{prefix}{name}"].shape if f"{prefix}{name}" in weights else ()
+        return shape[dimension] if len(shape) == 2 else 0
+
+    found = {
+        "encoder_layers": next(i for i in count() if not size(f"layers.{i}.fc1.weight", 0)),
+        "encoder_embed_dim": size("embed_tokens.weight", 1),
+        "encoder_ffn_embed_dim": size("layers.0.fc1.weight", 0),
+        "max_positions": size("embed_positions.weight", 0) - 2,  # before them fairseq pads
+    }
+    for name, has in found.items():
+        said = getattr(options, name)
+        if said not in (None, has) or has < 1:
+            raise UserError(f"{told}: cfg.model.{name} is {said}, the weights have {has}")
+    return found["max_positions"]
+
+
+def _plain(value: object) -> object:
+    """A namespace as the mapping that it is; of metrics only that they are there."""
+    return vars(value) if isinstance(value, Namespace) else str(type(value))
