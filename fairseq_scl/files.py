@@ -5,12 +5,18 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from fairseq_scl.errors import UserError
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 
 @contextmanager
@@ -63,6 +69,39 @@ def read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a JSON object")
     return content
+
+
+def read_model(path: Path, schema: type[Schema]) -> Schema:
+    """Read a JSON file through its pydantic schema.
+
+    Raises:
+        UserError: in one line, with the file, the key and what is allowed there.
+    """
+    return parse_model(read_bytes(path), schema, path)
+
+
+def parse_model(text: bytes | str, schema: type[Schema], where: object) -> Schema:
+    """Validate JSON text; see `read_model`."""
+    try:
+        return schema.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the whole"
+        raise UserError(f"{where}: {key}: {first['msg']}") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        UserError: if there is none, or it is a FIFO, a device or a folder.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: not a regular file")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error})") from None
 
 
 @contextmanager

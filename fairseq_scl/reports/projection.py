@@ -1,9 +1,62 @@
 """Sentence vectors as points in the plane."""
 
+import math
+import zipfile
+from pathlib import Path
+
 import numpy as np
+
+from fairseq_scl.errors import UserError, first_line
 
 METHODS = ("tsne", "pca")
 MAX_ROWS = 2000  # t-SNE takes minutes and the points hide each other beyond
+
+
+def read(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read `test_embeddings.npz`.
+
+    Returns:
+        Finite sentence vectors `(rows, dim)`, floating, and the ids of their classes `(rows,)`.
+
+    Raises:
+        UserError: if it holds something else; arrays larger than the file are not read.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("not a regular file")
+        with zipfile.ZipFile(path) as archive:
+            size = path.stat().st_size
+            features, labels = (array(archive, name, size) for name in ("features", "labels"))
+    except Exception as error:  # damaged bytes end in whatever reads them
+        raise UserError(
+            f"{path} cannot be read ({first_line(error)}); run 'fairseq-scl evaluate'"
+        ) from None
+    allowed = {
+        "features: not a table of floating numbers": features.ndim == 2
+        and features.dtype.kind == "f",
+        "labels: not as many whole numbers as features": labels.shape == features.shape[:1]
+        and labels.dtype.kind in "iu",
+        "fewer than two rows or dimensions": min(features.shape, default=0) >= 2,
+    }
+    for wrong, right in allowed.items():
+        if not right:
+            raise UserError(f"{path}: {wrong}")
+    if not np.isfinite(features).all():
+        raise UserError(f"{path}: features: not all finite")
+    if not (labels.min() >= 0 and labels.max() < classes):
+        raise UserError(f"{path}: labels: not all from 0 to {classes - 1}, the run's classes")
+    return features, labels
+
+
+def array(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
+    """An array of an uncompressed archive; its header is believed up to `limit` bytes."""
+    with archive.open(f"{name}.npy") as file:
+        np.lib.format.read_magic(file)
+        shape, _, kind = np.lib.format.read_array_header_1_0(file)
+        if math.prod(shape) * kind.itemsize > limit:
+            raise ValueError(f"{name}: {shape} is larger than the file")
+    with archive.open(f"{name}.npy") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def some_rows(count: int) -> np.ndarray:

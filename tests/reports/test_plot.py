@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
+from pandas import DataFrame
 
 from fairseq_scl.cli import main
 from fairseq_scl.reports import figures, plot, projection
-from fairseq_scl.reports.results import by_draw, read_runs
-from fairseq_scl.reports.series import common_draw, in_order, learning_curve, names, series
+from fairseq_scl.reports.plot import common_draw, evaluated, learning_curve, names
 
 
 def write_run(folder: Path, draw=1, weight=0.9, test=80.0, points=40, **changes) -> Path:
@@ -80,8 +80,7 @@ def study(tmp_path) -> Path:
 
 def drawn(kind: str, folder: Path, **flags):
     """The figure that a kind of plot makes."""
-    runs = in_order([run for run in read_runs(folder) if not run.failed])
-    return getattr(plot, kind)(runs, Namespace(folder=folder, **flags))
+    return getattr(plot, kind)(evaluated(folder), Namespace(folder=folder, **flags))
 
 
 def panel_titles(figure) -> list[str]:
@@ -233,28 +232,35 @@ def test_more_losses_than_a_picture_tells_apart(tmp_path):
         drawn("curves", tmp_path, metric=None)
 
 
-def test_series_are_sorted_with_the_sample_standard_deviation():
-    found = series({100: [1.0, 2.0, 4.0], 20: [3.0]})
-    assert found.x.tolist() == [20, 100]
-    assert found.mean == pytest.approx([3, 7 / 3])
-    assert found.std == pytest.approx([0, np.std([1, 2, 4], ddof=1)])
-    assert found.draws == [1, 3]
+def test_lines_are_means_with_the_sample_standard_deviation():
+    values = DataFrame({"x": [100, 20, 100, 100], "value": [1.0, 3.0, 2.0, 4.0]})
+    data = values.assign(loss="CE", panel=0, apart=False, title="", y_name="")
+    figure = figures.line_grid(data, 1, "N")
+    [axis] = figure.axes
+    assert axis.lines[0].get_xydata() == pytest.approx(np.array([[20, 3], [100, 7 / 3]]))
+    std = np.std([1, 2, 4], ddof=1)
+    [band] = axis.collections
+    edges = band.get_paths()[0].vertices
+    assert edges[:, 1].min() == pytest.approx(7 / 3 - std)
+    assert edges[:, 1].max() == pytest.approx(7 / 3 + std)
+    assert figure.get_supxlabel() == "mean ± standard deviation over 1–3 draws"
 
 
 def test_learning_curves_meet_at_common_updates():
     found = learning_curve([[[10, 1.0], [20, 5.0], [20, 2.0], [30, 3.0]], [[20, 4.0], [30, 5.0]]])
-    assert found.x.tolist() == [20, 30]
-    assert found.mean.tolist() == [3, 4]  # what was logged twice counts as it was last
+    means = found.groupby("x")["value"].mean()
+    assert means.index.tolist() == [20, 30]
+    assert means.tolist() == [3, 4]  # what was logged twice counts as it was last
     with pytest.raises(SystemExit, match="no common update"):
         learning_curve([[[10, 1.0]], [[20, 1.0]]])
 
 
 def test_names_hold_what_tells_settings_apart():
     same = {"data": "sst2", "encoder": "minilm_l6", "noise": "none"}
-    settings = [same | {"N": "all", "updates": 400}, same | {"N": 20, "updates": 60}]
-    assert names(settings) == ["sst2, all data", "sst2, N = 20"]
-    settings = [same | {"N": 20, "learning rate": rate} for rate in (1e-5, 1e-4)]
-    assert names(settings) == [
+    settings = DataFrame([same | {"N": "all", "updates": 400}, same | {"N": 20, "updates": 60}])
+    assert names(settings, list(settings)) == ["sst2, all data", "sst2, N = 20"]
+    settings = DataFrame([same | {"N": 20, "learning rate": rate} for rate in (1e-5, 1e-4)])
+    assert names(settings, list(settings)) == [
         "sst2, N = 20, learning rate 1e-05", "sst2, N = 20, learning rate 0.0001",
     ]  # fmt: skip
 
@@ -262,9 +268,10 @@ def test_names_hold_what_tells_settings_apart():
 def test_draws_are_in_order(tmp_path):
     for draw in (10, 2):
         write_run(tmp_path / str(draw), draw)
-    runs = read_runs(tmp_path)
-    assert list(by_draw(runs)) == [(2, 2), (10, 10)]
-    assert [run.draw for run in common_draw([runs, runs[:1]])] == [(10, 10)] * 2
+    write_run(tmp_path / "other", 10, weight=0)
+    runs = evaluated(tmp_path)
+    assert runs["draw"].tolist() == ["10/10", "2/2", "10/10"]
+    assert common_draw(runs)["draw"].tolist() == ["10/10"] * 2
 
 
 @pytest.mark.parametrize("method", projection.METHODS)
