@@ -5,6 +5,7 @@ dashes and markers as well. All text is text: `$` begins no formula.
 """
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def scatter_grid(points: DataFrame, classes: list[str], caption: str) -> Figure:
     handles = [
         Line2D([], [], color=colours[name], marker=markers[name], linestyle="") for name in classes
     ]
-    return finished(grid.figure, handles, classes, 1, caption)
+    return finished(grid.figure, handles, classes, "classes", 1, caption)
 
 
 def line_grid(
@@ -132,25 +133,28 @@ def line_grid(
     few_to_many = "–".join(str(n) for n in dict.fromkeys((draws[0], draws[-1])))
     caption = f"mean ± standard deviation over {few_to_many} draws"
     caption = "single draws" if draws == [1] else caption
-    return finished(figure, handles, losses, 3.2, caption)
+    return finished(figure, handles, losses, "losses", 3.2, caption)
 
 
 def finished(
-    figure: Figure, handles: list[Line2D], names: list[str], length: float, caption: str
+    figure: Figure, handles: list[Line2D], names: list[str], kind: str, length: float, caption: str
 ) -> Figure:
     """Write the caption below the panels and the legend above, as many names a row as fit.
 
     A legend that would take more than a third of the height is left out, which the caption says.
 
     Args:
+        kind: what the names are of.
         length: of a handle, in ems.
     """
     figure.set_layout_engine("constrained")
     figure.supxlabel(caption)
-    texts = [*figure.findobj(Text), *(Text(text=name) for name in names)]
-    matplotlib.rcParams["font.family"] = families = fonts("".join(t.get_text() for t in texts))
+    names = list(map(plain, names))
+    texts = figure.findobj(Text)
+    families = fonts("".join([*names, *(plain(text.get_text()) for text in texts)]))
+    matplotlib.rcParams["font.family"] = families
     for text in texts:
-        text.set_fontfamily(families)
+        text.set(text=plain(text.get_text()), family=families)
 
     def legend(columns: int):
         place: Any = "outside upper center"
@@ -159,13 +163,21 @@ def finished(
     single = legend(1)
     size = single.get_window_extent(FigureCanvasAgg(figure).get_renderer())
     single.remove()
-    columns = min(len(names), max(1, int(figure.bbox.width // size.width)))
-    height = size.height * math.ceil(len(names) / columns) / len(names)
-    if size.width <= figure.bbox.width and height <= figure.bbox.height / 3:
+    space = single.columnspacing * single.prop.get_size_in_points() / 72 * figure.dpi
+    columns = min(len(names), int((figure.bbox.width + space) // (size.width + space)))
+    if (
+        columns
+        and size.height * math.ceil(len(names) / columns) / len(names) < figure.bbox.height / 3
+    ):
         legend(columns)
     else:
-        figure.supxlabel(f"{caption}; {len(names)} classes")
+        figure.supxlabel(f"{caption}; {len(names)} {kind}")
     return figure
+
+
+def plain(text: str) -> str:
+    """Text with signs in place of control characters, which no font has."""
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def fonts(text: str) -> list[str]:

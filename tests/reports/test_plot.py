@@ -1,6 +1,8 @@
 """plot: which runs are in a picture, their means and spread, and the files."""
 
 import json
+import warnings
+import zipfile
 from argparse import Namespace
 from pathlib import Path
 
@@ -292,3 +294,122 @@ def test_many_rows_are_thinned_always_alike():
     rows = projection.some_rows(5000)
     assert len(set(rows.tolist())) == projection.MAX_ROWS
     assert np.array_equal(rows, projection.some_rows(5000))
+
+
+def with_classes(folder: Path, classes: list[str], rows=200) -> Path:
+    """A run on these classes."""
+    run = write_run(folder / "run", points=0)
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"classes": classes}))
+    features = np.random.default_rng(0).normal(size=(rows, 8)).astype(np.float32)
+    np.savez(run / "test_embeddings.npz", features=features, labels=np.arange(rows) % len(classes))
+    return folder
+
+
+@pytest.mark.parametrize(("count", "fits"), [(9, True), (64, False), (300, False)])
+def test_a_legend_fits_or_is_left_out(tmp_path, count, fits):
+    with matplotlib.rc_context(figures.STYLE):
+        folder = with_classes(tmp_path, [f"a class {i}" for i in range(count)])
+        figure = drawn("embeddings", folder, method="pca")
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw(renderer)
+        for legend in figure.legends:
+            box = legend.get_window_extent(renderer)
+            assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+            assert box.height < figure.bbox.height / 3
+        assert len(figure.legends) == fits
+        assert (f"; {count} classes" in figure.get_supxlabel()) != fits
+        assert figure.axes[0].get_window_extent(renderer).height > figure.bbox.height / 3
+
+
+def test_names_are_text_and_no_formulas(tmp_path):
+    names = ["$a$", r"$\frac{$", "cost $5 or $6", "_hidden", "a\tb"]
+    with matplotlib.rc_context(figures.STYLE):
+        figure = drawn("embeddings", with_classes(tmp_path, names), method="pca")
+        figures.save(figure, tmp_path / "picture.png")
+    [legend] = figure.legends
+    shown = {text.get_text() for text in legend.get_texts()}
+    assert shown == {*names[:-1], "a\N{REPLACEMENT CHARACTER}b"}
+
+
+@pytest.mark.filterwarnings("error")  # matplotlib warns of boxes
+def test_letters_come_from_an_installed_font_that_has_them(tmp_path):
+    names = [
+        "\N{LATIN SMALL LETTER D WITH PALATAL HOOK}",
+        "\N{CIRCLED LATIN CAPITAL LETTER A}",
+        "سلبي",
+        "πλ",
+    ]
+    with matplotlib.rc_context(figures.STYLE):
+        figure = drawn("embeddings", with_classes(tmp_path, names), method="pca")
+        figures.save(figure, tmp_path / "picture.png")
+    assert figures.fonts("plain") == ["DejaVu Sans"]
+    assert len(figures.fonts("".join(names))) > 1
+
+
+def test_letters_that_no_font_has_are_told(tmp_path):
+    folder = with_classes(tmp_path, ["plain", "\N{TANGUT COMPONENT-001}"])
+    with pytest.raises(SystemExit, match="no installed font has \N{TANGUT COMPONENT-001} of the"):
+        drawn("embeddings", folder, method="pca")
+
+
+FEATURES = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+LABELS = np.array([0, 1] * 3)
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "told"),
+    [
+        (FEATURES.astype(str), LABELS, "features: <U"),
+        (FEATURES.astype(object), LABELS, "Object arrays cannot be loaded"),
+        (FEATURES.astype(int), LABELS, "features: int64"),
+        (FEATURES[:1], LABELS[:1], r"features: float32 \(1, 4\)"),
+        (FEATURES[:, :1], LABELS, r"features: float32 \(6, 1\)"),
+        (FEATURES[0], LABELS, r"features: float32 \(4,\)"),
+        (FEATURES[None], LABELS, r"features: float32 \(1, 6, 4\)"),
+        (FEATURES * np.nan, LABELS, "features: not all are numbers up to 1e"),
+        (FEATURES * np.float64(1e300), LABELS, "features: not all are numbers up to 1e"),
+        (FEATURES, LABELS[:4], r"labels: int64 \(4,\), not a whole number for each row"),
+        (FEATURES, LABELS * 0.5, "labels: float64"),
+        (FEATURES, LABELS.astype(str), "labels: <U"),
+        (FEATURES, LABELS + 1, "labels: not all are from 0 to 1"),
+        (FEATURES, LABELS - 1, "labels: not all are from 0 to 1"),
+    ],
+)
+def test_other_arrays_are_refused_in_one_line(tmp_path, features, labels, told):
+    path = write_run(tmp_path / "run", points=0) / "test_embeddings.npz"
+    np.savez(path, features=features, labels=labels)
+    with pytest.raises(SystemExit, match=f"test_embeddings.npz.*{told}") as stop:
+        drawn("embeddings", tmp_path, method="pca")
+    assert "\n" not in str(stop.value)
+
+
+@pytest.mark.parametrize("shape", [(10**9, 10**6), (-5, -(10**6)), (10**5, 10)])
+def test_arrays_are_not_as_large_as_their_header_says(tmp_path, shape):
+    path = write_run(tmp_path / "run", points=0) / "test_embeddings.npz"
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("features.npy", "labels.npy"):
+            with archive.open(name, "w") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                file.write(bytes(4 * 10**6))  # a thousandth of it, compressed
+    with pytest.raises(SystemExit, match=r"features: \(.*\) is larger than the file"):
+        drawn("embeddings", tmp_path, method="pca")
+
+
+def test_embeddings_that_are_all_the_same_are_drawn_without_a_word(tmp_path):
+    path = write_run(tmp_path / "run") / "test_embeddings.npz"
+    np.savez(path, features=FEATURES * 0, labels=LABELS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = drawn("embeddings", tmp_path, method="pca")
+    assert panel_titles(figure) == ["CE+SCL (λ 0.9, τ 0.3)\ntest accuracy 80.0"]
+
+
+def test_what_training_could_not_represent_is_a_gap(tmp_path):
+    path = write_run(tmp_path / "run", points=0) / "result.json"
+    result = json.loads(path.read_text())
+    result["curves"]["train_inner"]["loss"] = [[10, 2.0], [20, np.nan], [30, np.inf], [40, 1.0]]
+    path.write_text(json.dumps(result))
+    training = drawn("curves", tmp_path, metric=None).axes[1]
+    assert training.lines[0].get_xydata().tolist() == [[10, 2.0], [40, 1.0]]

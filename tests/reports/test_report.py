@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -655,6 +656,69 @@ def test_a_damaged_result_is_named(tree, content, told):
     (tree.root / "ce" / "draw1" / "result.json").write_text(content)
     with pytest.raises(SystemExit, match=told):
         main(["report", str(tree.root)])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("config", 3, "config.task.data: Field required"),
+        ("config.task.data", 3, "config.task.data: Input should be a valid string"),
+        ("config.task.num_shots", "20", "config.task.num_shots: Input should be a valid integer"),
+        ("config.task.num_shots", 10**400, "config.task.num_shots: "),
+        ("config.optimization.lr", [], "config.optimization.lr.0: Field required"),
+        ("config.optimization.lr", [np.nan], "config.optimization.lr.0: Input should be a finite"),
+        ("valid", "80", "valid: Input should be a valid number"),
+        ("valid", np.nan, "valid: Input should be a finite number"),
+        ("valid", 1e300, "valid: Input should be less than or equal to 1000000000000000"),
+        ("test", {"f1": 1.0}, "test: .*must hold 'accuracy'"),
+        ("test", {"accuracy": np.nan}, "test: .*must hold 'accuracy', a number up to"),
+        ("test", {"accuracy": True}, "test.accuracy: Input should be a valid number"),
+        ("knn", {"accuracy": np.inf}, "knn.accuracy: Input should be a finite number"),
+        ("curves", {"valid": {"loss": [[1]]}}, "curves.valid.loss.0.1: Field required"),
+        ("classes", "ab", "classes: Input should be a valid array"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key(tree, key, value, told):
+    tree.draws("ce", CE)
+    path = tree.root / "ce" / "draw1" / "result.json"
+    result = json.loads(path.read_text())
+    *parents, last = key.split(".")
+    place = result
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    path.write_text(json.dumps(result))
+    with pytest.raises(SystemExit, match=f"result.json: {told}") as stop:
+        frame(tree.root)
+    assert "\n" not in str(stop.value)
+
+
+@pytest.mark.parametrize("name", ["result.json", "failed.json"])
+def test_only_regular_files_of_bounded_depth_are_read(tree, name):
+    tree.draws("ce", CE)
+    path = tree.root / "scl" / name
+    tree.write("scl", name, {})
+    path.write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(SystemExit, match=f"{name}: .*recursion limit exceeded"):
+        frame(tree.root)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(SystemExit, match=f"{name}: not a regular file"):
+        frame(tree.root)
+
+
+def test_a_failed_run_needs_no_configuration_that_makes_sense(tree):
+    tree.draws("ce", CE)
+    tree.failed("scl", "--scl-weight nan must be in [0, 1]", weight=np.nan, shots=-5)
+    assert tree.report.notes[0] == "failed: scl: --scl-weight nan must be in [0, 1]"
+
+
+def test_runs_tested_on_another_split_are_rows_of_their_own(tree):
+    tree.draws("test", CE)
+    tree.evaluated("train", 70, 99.0, weight=0.9, more={"split": "train"})
+    ce, train = tree.rows()
+    assert (ce["options"], train["options"]) == ("none", "--split train")
+    assert train["test"] == "99.0" and "pairs" not in train
 
 
 def test_report_without_results_says_what_to_do(tmp_path):
