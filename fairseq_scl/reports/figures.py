@@ -5,7 +5,6 @@ dashes and markers as well. All text is text: `$` begins no formula.
 """
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pandas import DataFrame
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_file
+from fairseq_scl.reports.results import plain
 
 SUFFIXES = (".png", ".svg")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -173,11 +173,6 @@ def finished(
     else:
         figure.supxlabel(f"{caption}; {len(names)} {kind}")
     return figure
-
-
-def plain(text: str) -> str:
-    """Text with signs in place of control characters, which no font has."""
-    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def fonts(text: str) -> list[str]:

@@ -45,7 +45,7 @@ from pandas import DataFrame
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import write_text
-from fairseq_scl.reports.results import PERCENT, SETTING, read_runs
+from fairseq_scl.reports.results import PERCENT, SETTING, plain, read_runs
 from fairseq_scl.reports.summary import summarise
 
 LEGEND = {
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
     render = RENDERERS[args.format or format_of(args.output)]
     if args.output and not args.output.parent.is_dir():
         raise UserError(f"--output {args.output}: {args.output.parent} is not a folder")
-    document = render(report(read_runs(args.folder), args.folder))
+    document = plain(render(report(read_runs(args.folder), args.folder)))
     if args.output:
         write_text(args.output, document)
         print(args.output)

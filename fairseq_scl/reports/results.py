@@ -1,6 +1,7 @@
 """What runs wrote: the schemas of `result.json` and `failed.json`, and all runs as a table."""
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -245,7 +246,7 @@ def refuse_twins(runs: "DataFrame", *columns: str) -> None:
     """
     keys = [*columns, "loss", "draw"]
     runs = runs[runs["error"].isna()]
-    for _, same in runs[runs.duplicated(keys, keep=False)].groupby(keys, dropna=False):
+    for _, same in runs[runs.duplicated(keys, keep=False)].groupby(keys, sort=False, dropna=False):
         first, second = same.to_dict("records")[:2]
         raise UserError(
             f"{first['folder']} and {second['folder']} are the same draw of {first['loss']} at "
@@ -256,3 +257,8 @@ def refuse_twins(runs: "DataFrame", *columns: str) -> None:
 def numbered(runs: "DataFrame", *columns: str):
     """Number the combinations of the columns' values, in the order in which they come up."""
     return runs.groupby(list(columns), sort=False, dropna=False).ngroup()
+
+
+def plain(text: str) -> str:
+    """Text with its control characters but the line feed spelled out: terminals obey them."""
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)

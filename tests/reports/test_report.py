@@ -713,6 +713,12 @@ def test_a_failed_run_needs_no_configuration_that_makes_sense(tree):
     assert tree.report.notes[0] == "failed: scl: --scl-weight nan must be in [0, 1]"
 
 
+def test_a_terminal_is_told_nothing_but_text(tree, capsys):
+    tree.failed("ce", "\x1b[31mred\x9b2J")
+    main(["report", str(tree.root)])
+    assert r"- failed: ce: \x1b[31mred\x9b2J" in capsys.readouterr().out
+
+
 def test_runs_tested_on_another_split_are_rows_of_their_own(tree):
     tree.draws("test", CE)
     tree.evaluated("train", 70, 99.0, weight=0.9, more={"split": "train"})
