@@ -1,21 +1,10 @@
 """Compare a study with the same runs made another way; scripts/benchmark_study.sh calls this."""
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-
-from fairseq_scl.reports.results import Run, read_runs
+from fairseq_scl.reports import frame
 from fairseq_scl.reports.statistics import compare
-
-
-def accuracies(runs: list[Run]) -> dict:
-    """Test accuracy in percent by (N, loss) and draw."""
-    found: dict = defaultdict(dict)
-    for run in runs:
-        found[run.setting["N"], run.loss][run.draw] = run.test
-    return found
 
 
 def main() -> None:
@@ -25,21 +14,18 @@ def main() -> None:
     parser.add_argument("slow", type=Path, help="folder of runs with a file 'seconds' each")
     parser.add_argument("--seconds", type=float, required=True, help="what all of FAST took")
     args = parser.parse_args()
-    fast, slow = read_runs(args.fast), read_runs(args.slow)
-    ours, theirs = accuracies(fast), accuracies(slow)
+    fast, slow = (frame(folder).set_index("draw") for folder in (args.fast, args.slow))
     print("| N | loss | draws | fast | slow | difference [95 %] |\n|---|---|---|---|---|---|")
-    for key, runs in sorted(theirs.items()):
-        found = compare(ours[key], runs)
-        means = [np.mean([way[key][draw] for draw in runs]) for way in (ours, theirs)]
+    for (shots, loss), theirs in slow.groupby(["N", "loss"], sort=False):
+        ours = fast[(fast["N"] == shots) & (fast["loss"] == loss)].loc[theirs.index]
+        found = compare(ours["test"], theirs["test"])
         interval = f"{found.mean:+.1f}"
         if found.low is not None:  # more than one draw
             interval += f" [{found.low:+.1f}, {found.high:+.1f}]"
-        cells = (*key, found.pairs, f"{means[0]:.1f}", f"{means[1]:.1f}", interval)
-        print(f"| {' | '.join(map(str, cells))} |")
-    seconds = defaultdict(list)
-    for run in slow:
-        seconds[run.setting["N"]].append(float((run.folder / "seconds").read_text()))
-    total = sum(np.mean(seconds[run.setting["N"]]) for run in fast)
+        means = [f"{runs['test'].mean():.1f}" for runs in (ours, theirs)]
+        print(f"| {' | '.join(map(str, (shots, loss, found.pairs, *means, interval)))} |")
+    seconds = slow["folder"].map(lambda folder: float((folder / "seconds").read_text()))
+    total = fast["N"].map(seconds.groupby(slow["N"]).mean()).sum()
     print(
         f"\n{len(fast)} runs: {args.seconds:.0f} s, tests included; one fairseq-train after another"
     )

@@ -1,32 +1,35 @@
-"""The drawing of pictures: what is in them comes from `series` and `projection`.
+"""The drawing of pictures with seaborn, on a page 5.5 inches wide.
 
-Sizes are for a page 5.5 inches wide; colours are told apart with every kind of colour vision
-(Okabe and Ito), and lines and classes by dashes and markers as well.
+Colours are told apart with every kind of colour vision (Okabe and Ito), and lines and classes by
+dashes and markers as well. All text is text: `$` begins no formula.
 """
 
-import itertools
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
+import matplotlib
+import seaborn
+from matplotlib import font_manager
+from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.text import Text
+from pandas import DataFrame
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_file
-from fairseq_scl.reports.series import Series
+from fairseq_scl.reports.results import plain
 
 SUFFIXES = (".png", ".svg")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "o^sDvP<>"
-DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (8, 2)))
+DASHES: Any = ("", (4, 1.5), (1, 1.5), (6, 1.5, 1, 1.5), (5, 1), (1, 1), (3, 1, 1, 1), (8, 2))
 PAGE = 5.5
-Looks = dict[str, dict[str, Any]]  # of each line or class
+FONT = "DejaVu Sans"  # comes with matplotlib
 STYLE: Any = {  # rcParams
+    "font.family": FONT,
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -39,91 +42,167 @@ STYLE: Any = {  # rcParams
     "lines.markersize": 3.5,
     "legend.frameon": False,
     "svg.hashsalt": "fairseq-scl",
+    "text.parse_math": False,
 }
 
 
-@dataclass(frozen=True)
-class Scatter:
-    """A panel of points.
+def scatter_grid(points: DataFrame, classes: list[str], caption: str) -> Figure:
+    """Panels of points by `row` and `loss`.
 
-    Attributes:
-        title: above it.
-        points: `(rows, 2)`.
-        classes: name of the class of each row, `(rows,)`.
+    Args:
+        points: `x`, `y`, `class`, `row`, `loss`, and `title` of the panel.
     """
+    rows, losses = points["row"].unique(), sorted(points["loss"].unique())
+    colours = {name: COLOURS[i % 8] for i, name in enumerate(classes)}
+    markers = {name: MARKERS[(i + i // 8) % 8] for i, name in enumerate(classes)}  # 64 differ
+    width = max(PAGE / 2 * len(losses), 3.3)
+    height = 2.0 + 0.7 / len(rows)
+    grid = seaborn.relplot(
+        points, x="x", y="y", row="row", col="loss", row_order=rows, col_order=losses,
+        hue="class", palette=colours, style="class", markers=markers, s=9, linewidth=0, alpha=0.8,
+        height=height, aspect=width / len(losses) / height, legend=False,
+        facet_kws={"sharex": False, "sharey": False, "despine": False},
+    )  # fmt: skip
+    titles = points.groupby(["row", "loss"])["title"].first().to_dict()
+    for (row, loss), axis in grid.axes_dict.items():
+        heading = f"{loss}\n" if row == rows[0] else ""
+        axis.set(xticks=[], yticks=[], xlabel="", ylabel=row if loss == losses[0] else "")
+        axis.set_title(heading + titles.get((row, loss), "not run"))
+        axis.set_aspect("equal", adjustable="datalim")
+    handles = [
+        Line2D([], [], color=colours[name], marker=markers[name], linestyle="") for name in classes
+    ]
+    return finished(grid.figure, handles, classes, "classes", 1, caption)
 
-    title: str
-    points: np.ndarray
-    classes: np.ndarray
 
+def line_grid(
+    data: DataFrame,
+    columns: int,
+    x_name: str,
+    ticks: dict[float, str] | None = None,
+    log: bool = False,
+) -> Figure:
+    """Panels of means over draws, with bands of a standard deviation, row by row.
 
-@dataclass(frozen=True)
-class Lines:
-    """A panel of lines with bands.
-
-    Attributes:
-        title, x_name, y_name: above and beside it.
-        lines: mean and spread by name of the line.
+    Args:
+        data: `x`, `value`, `loss` and `apart`, whether x is no number on the axis, and so is not
+            joined to the others; `panel`, and its `title` and `y_name`.
         ticks: text at places on the x axis; None for numbers.
-        apart: a place that is no number on this axis, and so is not joined to the others.
-        log: whether the x axis is logarithmic.
     """
-
-    title: str
-    x_name: str
-    y_name: str
-    lines: dict[str, Series]
-    ticks: dict[float, str] | None = None
-    apart: float | None = None
-    log: bool = False
-
-
-def scatter_grid(cells: dict[tuple[str, str], Scatter], classes: list[str], caption: str) -> Figure:
-    """Panels by the names of their row and column; rows in the order in which they come up."""
-    rows = list(dict.fromkeys(row for row, _ in cells))
-    columns = sorted({column for _, column in cells})
-    width = max(PAGE / 2 * len(columns), 3.3)
-    figure = Figure((width, 2.0 * len(rows) + 0.7), layout="constrained")
-    axes = figure.subplots(len(rows), len(columns), squeeze=False)
-    looks: Looks = dict(zip(classes, itertools.cycle(_class_looks()), strict=False))
-    for (i, row), (j, column) in itertools.product(enumerate(rows), enumerate(columns)):
-        cell, axis = cells.get((row, column)), axes[i][j]
-        axis.set(xticks=[], yticks=[])
-        heading = f"{column}\n" if i == 0 else ""
-        axis.set_title(heading + (cell.title if cell else "not run"))
-        if j == 0:
-            axis.set_ylabel(row)
-        if cell:
-            _draw_points(axis, cell, looks)
-    handles = [Line2D([], [], **look, linestyle="") for look in looks.values()]
-    _legend(figure, handles, list(looks), length=1)
-    figure.supxlabel(caption)
-    return figure
-
-
-def line_grid(panels: list[Lines], columns: int, caption: str) -> Figure:
-    """Panels row by row."""
-    rows = -(-len(panels) // columns)
-    size = (PAGE if columns > 1 else 3.3, 1.9 * rows + 0.6)
-    figure = Figure(size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    losses = sorted({name for panel in panels for name in panel.lines})
+    losses = sorted(data["loss"].unique())
     if len(losses) > len(COLOURS):
         raise UserError(
             f"a picture tells {len(COLOURS)} losses apart, not {len(losses)}; "
             "plot a folder with fewer"
         )
-    looks: Looks = {
-        name: {"color": colour, "marker": marker, "linestyle": dashes}
-        for name, colour, marker, dashes in zip(losses, COLOURS, MARKERS, DASHES, strict=False)
-    }
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        _draw_lines(axis, panel, looks)
-    for axis in axes.flat[len(panels) :]:
+    looks: dict[str, Any] = {
+        "x": "x", "y": "value", "errorbar": "sd", "legend": False,
+        "hue": "loss", "palette": dict(zip(losses, COLOURS, strict=False)),
+        "style": "loss", "markers": dict(zip(losses, MARKERS, strict=False)),
+        "dashes": dict(zip(losses, DASHES, strict=False)), "markeredgewidth": 0, "markersize": 4.5,
+    }  # fmt: skip
+    panels = data.groupby("panel", sort=False)
+    rows = math.ceil(len(panels) / columns)
+    size = (PAGE if columns > 1 else 3.3, 1.9 * rows + 0.6)
+    figure = plt.figure(figsize=size)
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis, (_, panel) in zip(axes, panels, strict=False):
+        axis.grid(color="#dddddd", linewidth=0.5)
+        axis.margins(x=0.08)
+        joined, apart = panel[~panel["apart"]], panel[panel["apart"]]
+        every = max(1, joined["x"].nunique() // 8)
+        if len(joined):
+            seaborn.lineplot(joined, ax=axis, markevery=every, err_kws={"linewidth": 0}, **looks)
+        if len(apart):
+            seaborn.lineplot(apart, ax=axis, err_style="bars", err_kws={"capsize": 2}, **looks)
+        if log:
+            axis.set_xscale("log")
+        first = panel.iloc[0]
+        axis.set(title=first["title"], xlabel=x_name, ylabel=first["y_name"])
+        if ticks:
+            axis.set_xticks(list(ticks), list(ticks.values()))
+            axis.minorticks_off()
+    for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    _legend(figure, [Line2D([], [], **look) for look in looks.values()], losses, length=3.2)
+    seaborn.despine(figure)
+    handles = [
+        Line2D([], [], color=colour, marker=marker, dashes=dashes or (1, 0))
+        for colour, marker, dashes, _ in zip(COLOURS, MARKERS, DASHES, losses, strict=False)
+    ]
+    draws = sorted(data.groupby(["panel", "loss", "x"]).size().unique())
+    few_to_many = "–".join(str(n) for n in dict.fromkeys((draws[0], draws[-1])))
+    caption = f"mean ± standard deviation over {few_to_many} draws"
+    caption = "single draws" if draws == [1] else caption
+    return finished(figure, handles, losses, "losses", 3.2, caption)
+
+
+def finished(
+    figure: Figure, handles: list[Line2D], names: list[str], kind: str, length: float, caption: str
+) -> Figure:
+    """Write the caption below the panels and the legend above, as many names a row as fit.
+
+    A legend that would take more than a third of the height is left out, which the caption says.
+
+    Args:
+        kind: what the names are of.
+        length: of a handle, in ems.
+    """
+    figure.set_layout_engine("constrained")
     figure.supxlabel(caption)
+    names = list(map(plain, names))
+    texts = figure.findobj(Text)
+    families = fonts("".join([*names, *(plain(text.get_text()) for text in texts)]))
+    matplotlib.rcParams["font.family"] = families
+    for text in texts:
+        text.set(text=plain(text.get_text()), family=families)
+
+    def legend(columns: int):
+        place: Any = "outside upper center"
+        return figure.legend(handles, names, loc=place, ncols=columns, handlelength=length)
+
+    single = legend(1)
+    size = single.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+    single.remove()
+    space = single.columnspacing * single.prop.get_size_in_points() / 72 * figure.dpi
+    columns = min(len(names), int((figure.bbox.width + space) // (size.width + space)))
+    if (
+        columns
+        and size.height * math.ceil(len(names) / columns) / len(names) < figure.bbox.height / 3
+    ):
+        legend(columns)
+    else:
+        figure.supxlabel(f"{caption}; {len(names)} {kind}")
     return figure
+
+
+def fonts(text: str) -> list[str]:
+    """`FONT`, and installed fonts with the characters that it lacks.
+
+    Raises:
+        UserError: if no font has one of them, which would be drawn as a box.
+    """
+    families, missing = [FONT], {character for character in text if character.isprintable()}
+    missing -= characters(font_manager.findfont(FONT))
+    for font in sorted(font_manager.fontManager.ttflist, key=lambda font: font.name):
+        regular = font.style == "normal" and font.weight in (400, "normal", "regular", "book")
+        if missing and regular and not font.name.startswith("Last Resort"):  # that has boxes
+            found = missing & characters(font.fname)
+            families += [font.name] * bool(found)
+            missing -= found
+    if missing:
+        raise UserError(
+            f"no installed font has {' '.join(sorted(missing)[:10])} of the names in the picture; "
+            "install one that has, such as Noto Sans CJK for Chinese, Japanese and Korean"
+        )
+    return families
+
+
+def characters(font: str) -> set[str]:
+    """What a font file has; nothing if it is of a kind that matplotlib does not draw."""
+    try:
+        return set(map(chr, font_manager.get_font(font).get_charmap()))
+    except (OSError, RuntimeError):
+        return set()
 
 
 def save(figure: Figure, output: Path) -> None:
@@ -132,57 +211,4 @@ def save(figure: Figure, output: Path) -> None:
     metadata = {"Date": None} if kind == "svg" else None  # the same runs, the same file
     with new_file(output) as temporary:
         figure.savefig(temporary, format=kind, dpi=200, metadata=metadata)
-
-
-def _class_looks():
-    """Marker and colour together differ for 64 classes."""
-    for shift in range(len(MARKERS)):
-        for i, colour in enumerate(COLOURS):
-            yield {"color": colour, "marker": MARKERS[(i + shift) % len(MARKERS)]}
-
-
-def _draw_points(axis: Axes, cell: Scatter, looks: Looks) -> None:
-    for name, look in looks.items():
-        chosen = cell.points[cell.classes == name]
-        axis.scatter(chosen[:, 0], chosen[:, 1], s=9, linewidths=0, alpha=0.8, **look)
-    axis.set_aspect("equal", adjustable="datalim")
-    axis.margins(0.05)
-
-
-def _draw_lines(axis: Axes, panel: Lines, looks: Looks) -> None:
-    axis.set(title=panel.title, xlabel=panel.x_name, ylabel=panel.y_name)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.margins(x=0.08)
-    axis.grid(color="#dddddd", linewidth=0.5)
-    if panel.log:
-        axis.set_xscale("log")
-    if panel.ticks:
-        axis.set_xticks(list(panel.ticks), list(panel.ticks.values()))
-        axis.minorticks_off()
-    for i, (name, line) in enumerate(sorted(panel.lines.items())):
-        joined = line.x != panel.apart
-        x, mean, std = line.x[joined], line.mean[joined], line.std[joined]
-        axis.fill_between(x, mean - std, mean + std, color=looks[name]["color"], alpha=0.2, lw=0)
-        axis.plot(x, mean, **looks[name], markevery=max(1, len(x) // 8))
-        if not joined.all():
-            beside = min(5, 20 / len(panel.lines)) * (i - (len(panel.lines) - 1) / 2)
-            _draw_apart(axis, line, ~joined, looks[name], beside)
-
-
-def _draw_apart(
-    axis: Axes, line: Series, which: np.ndarray, look: dict[str, Any], beside: float
-) -> None:
-    """A mean with a bar, `beside` points to the right, that bars of other lines stay readable."""
-    x, mean, std = line.x[which], line.mean[which], line.std[which]
-    moved = axis.transData + ScaledTranslation(beside / 72, 0, axis.figure.dpi_scale_trans)
-    axis.errorbar(x, mean, std, **look, capsize=2, transform=moved, clip_on=False)
-    axis.update_datalim(np.column_stack([np.r_[x, x], np.r_[mean - std, mean + std]]))
-    axis.autoscale_view()
-
-
-def _legend(figure: Figure, handles: list[Line2D], names: list[str], length: float) -> None:
-    """Above the panels, as many names side by side as fit; `length` of a handle in ems."""
-    inches = sum(0.3 + 0.11 * length + 0.065 * len(name) for name in names)
-    rows = math.ceil(inches / (0.9 * figure.get_figwidth()))
-    columns = math.ceil(len(names) / rows)
-    figure.legend(handles, names, loc="outside upper center", ncols=columns, handlelength=length)
+    plt.close(figure)

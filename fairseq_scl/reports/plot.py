@@ -16,28 +16,26 @@ Failed runs are left out. 'fairseq-scl plot KIND --help' lists the flags.
 """
 
 import argparse
-import math
-from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
+from pandas import DataFrame
 
-from fairseq_scl.errors import UserError, first_line
+from fairseq_scl.errors import UserError
+from fairseq_scl.files import read_model
 from fairseq_scl.reports import figures, projection
-from fairseq_scl.reports.results import EMBEDDINGS, PERCENT, Run, by_draw, read_runs
-from fairseq_scl.reports.series import (
-    common_draw,
-    group,
-    in_order,
-    learning_curve,
-    names,
-    properties,
-    series,
-    size,
-    tested,
-    without_noise,
+from fairseq_scl.reports.results import (
+    EMBEDDINGS,
+    PERCENT,
+    RESULT,
+    SETTING,
+    Result,
+    numbered,
+    read_runs,
+    refuse_twins,
 )
 
 METHODS = {"tsne": "t-SNE", "pca": "principal components"}
@@ -67,160 +65,227 @@ def run(args: argparse.Namespace) -> None:
     """Draw `args.output`."""
     if args.output.suffix not in figures.SUFFIXES:
         raise UserError(f"--output {args.output}: the name must end in .png or .svg")
-    runs = in_order([run for run in read_runs(args.folder) if not run.failed])
+    runs = evaluated(args.folder)
     with matplotlib.rc_context(figures.STYLE):
+        matplotlib.use("agg")
         figures.save(args.draw(runs, args), args.output)
     print(args.output)
 
 
-def embeddings(runs: list[Run], args: argparse.Namespace) -> Figure:
+def evaluated(folder: Path) -> DataFrame:
+    """The evaluated runs below a folder by data set, the most training data first."""
+    runs = read_runs(folder)
+    runs = runs[runs["error"].isna()]
+    size = runs["N"].replace("all", np.inf).astype(float)
+    order = {"by": ["data", "size"], "ascending": [True, False], "kind": "stable"}
+    return runs.assign(size=size).sort_values(**order)
+
+
+def embeddings(runs: DataFrame, args: argparse.Namespace) -> Figure:
     """The test set's sentence vectors in the plane by cosine distance, at most 2000 of them.
 
     A row for each setting, a column for each loss; of the first draw that all of them have.
     """
-    runs = [
-        run
-        for run in without_noise(runs)
-        if run.result["classes"] and (run.folder / EMBEDDINGS).is_file()
-    ]
-    if not runs:
+    tested = runs[runs["test"].notna() & (runs["noise"] == "none")]
+    tested = tested.assign(classes=[read_result(folder).classes for folder in tested["folder"]])
+    stored = tested["folder"].map(lambda folder: (folder / EMBEDDINGS).exists())
+    tested = tested[tested["classes"].notna() & stored.astype(bool)]
+    if tested.empty:
         raise UserError(
             f"{args.folder}: no run below it on classes without noise has {EMBEDDINGS}; "
             "run 'fairseq-scl evaluate' on such runs"
         )
-    runs = common_draw(group(runs, lambda run: (properties(run), run.loss)).values())
-    rows = names([dict(properties(run)) for run in runs])
-    cells = {
-        (row, run.loss): scatter(run, args.method) for row, run in zip(rows, runs, strict=True)
-    }
-    shown = max(len(cell.points) for cell in cells.values())
-    sentences = f"{'the' if shown < projection.MAX_ROWS else shown} test sentences' vectors"
+    shown = common_draw(tested)
+    shown = shown.assign(row=names(shown))
+    panels = [scatter(run, args.method) for run in shown.to_dict("records")]
+    rows = max(map(len, panels))
+    sentences = f"{'the' if rows < projection.MAX_ROWS else rows} test sentences' vectors"
     return figures.scatter_grid(
-        cells,
-        classes=list(dict.fromkeys(name for run in runs for name in run.result["classes"])),
-        caption=f"{METHODS[args.method]} of {sentences}, draw {runs[0].draw[0]}",
+        pd.concat(panels, ignore_index=True),
+        classes=list(dict.fromkeys(shown["classes"].explode())),
+        caption=f"{METHODS[args.method]} of {sentences}, "
+        f"draw {shown['draw'].iloc[0].partition('/')[0]}",
     )
 
 
-def curves(runs: list[Run], args: argparse.Namespace) -> Figure:
+def curves(runs: DataFrame, args: argparse.Namespace) -> Figure:
     """A metric on the validation set and the training loss over updates, a row for each setting."""
-    runs = [run for run in runs if run.result["curves"]]
-    if not runs:
+    logged = {folder: read_result(folder).curves for folder in runs["folder"]}
+    runs = runs[[bool(logged[folder]) for folder in runs["folder"]]]
+    if runs.empty:
         raise UserError(
             f"{args.folder}: no run below it logged curves; train with "
             "--tensorboard-logdir SAVE_DIR/tensorboard, then run 'fairseq-scl evaluate'"
         )
-    settings = group(runs, properties)
-    panels = []
-    for title, members in zip(names(map(dict, settings)), settings.values(), strict=True):
-        for part, metric in (("valid", args.metric or members[0].metric), ("train_inner", "loss")):
-            lines = {
-                loss: learning_curve([curve(run, part, metric) for run in by_draw(same).values()])
-                for loss, same in group(members, lambda run: run.loss).items()
-            }
+    refuse_twins(runs, *SETTING)
+    lines = []
+    runs = runs.assign(title=names(runs), case=numbered(runs, *SETTING))
+    for (case, _), same in runs.groupby(["case", "loss"]):
+        for part, metric in (
+            ("valid", args.metric or same["metric"].iloc[0]),
+            ("train_inner", "loss"),
+        ):
+            found = [curve(folder, logged[folder], part, metric) for folder in same["folder"]]
             y_name = f"{PARTS[part]} {with_unit(metric)}"
-            panels.append(figures.Lines(title, "updates", y_name, lines))
-    return figures.line_grid(panels, 2, spread(panels))
+            lines.append(
+                learning_curve(found).assign(
+                    panel=2 * case + (part != "valid"),
+                    title=same["title"].iloc[0],
+                    loss=same["loss"].iloc[0],
+                    y_name=y_name,
+                    apart=False,
+                )
+            )
+    data = pd.concat(lines, ignore_index=True).sort_values("panel", kind="stable")
+    return figures.line_grid(data, 2, "updates")
 
 
-def shots(runs: list[Run], args: argparse.Namespace) -> Figure:
+def shots(runs: DataFrame, args: argparse.Namespace) -> Figure:
     """The test metric over N, a panel for each data set."""
-    runs = without_noise(runs)
-    sizes = sorted({size(run) for run in runs})
+    runs = runs[runs["test"].notna() & (runs["noise"] == "none")]
+    sizes = sorted(runs["size"].unique())
     if len(sizes) < 2:
         raise UserError(
             f"{args.folder}: no tested runs without noise at two or more N below it; train with "
             "other --num-shots, then run 'fairseq-scl evaluate'"
         )
     beyond = 5 * sizes[-2]
-    places = {n: beyond if n == math.inf else n for n in sizes}
-    panels = panels_over(
-        runs,
-        lambda run: places[size(run)],
-        ("data", "encoder", "metric"),
-        x_name="training rows N",
-        ticks={place: "all" if n == math.inf else f"{n:.0f}" for n, place in places.items()},
-        apart=beyond if math.inf in places else None,
-        log=True,
-    )
-    return figures.line_grid(panels, columns(panels), spread(panels))
+    ticks = {beyond if n == np.inf else n: "all" if n == np.inf else f"{n:.0f}" for n in sizes}
+    keys = ["data", "encoder", "metric"]
+    apart = runs["size"] == np.inf
+    x = runs["size"].mask(apart, beyond * 1.1 ** beside(runs))
+    return over(runs.assign(x=x, apart=apart), keys, "size", "training rows N", ticks, log=True)
 
 
-def noise(runs: list[Run], args: argparse.Namespace) -> Figure:
+def noise(runs: DataFrame, args: argparse.Namespace) -> Figure:
     """The test metric over the temperature of back-translation, a panel for each data set and N."""
-    keys = ("data", "encoder", "N", "metric")
-    runs = [run for run in tested(runs) if run.temperature or run.setting["noise"] == "none"]
-    noisy = {properties(run, *keys) for run in runs if run.temperature}
-    if not noisy:
+    keys = ["data", "encoder", "N", "metric"]
+    translated = runs["temperature"].notna()
+    runs = runs[runs["test"].notna() & (translated | (runs["noise"] == "none"))]
+    panels = numbered(runs, *keys)
+    runs = runs[panels.isin(panels[translated])]
+    if runs.empty:
         raise UserError(
             f"{args.folder}: no tested run with --noise back-translation below it; see "
             "'fairseq-scl back-translate --help', train on it, then run 'fairseq-scl evaluate'"
         )
-    runs = [run for run in runs if properties(run, *keys) in noisy]
-    temperatures = sorted({run.temperature for run in runs if run.temperature})
+    temperatures = sorted(runs["temperature"].dropna().unique())
     before = temperatures[0] - 0.2
-    panels = panels_over(
-        runs,
-        lambda run: run.temperature or before,
-        keys,
-        x_name="temperature T",
-        ticks={before: "none"} | {value: f"{value:g}" for value in temperatures},
-        apart=before,
-    )
-    return figures.line_grid(panels, columns(panels), spread(panels))
+    ticks = {before: "none"} | {value: f"{value:g}" for value in temperatures}
+    x = runs["temperature"].fillna(before + 0.02 * beside(runs))
+    runs = runs.assign(x=x, apart=runs["temperature"].isna())
+    return over(runs, keys, "temperature", "temperature T", ticks)
 
 
-def panels_over(
-    runs: list[Run], place: Callable[[Run], float], keys: tuple[str, ...], **axis
-) -> list[figures.Lines]:
+def beside(runs: DataFrame) -> pd.Series:
+    """How far each loss moves aside, that bars at one place stay readable; 0 on average."""
+    losses = sorted(runs["loss"].unique())
+    return runs["loss"].map(losses.index).astype(float) - (len(losses) - 1) / 2
+
+
+def over(runs: DataFrame, keys: list[str], place: str, x_name: str, ticks, log=False) -> Figure:
     """A panel of test metrics for each value of the `keys`, a line for each loss."""
-    groups = group(runs, lambda run: properties(run, *keys))
-    panels = []
-    for title, members in zip(names(map(dict, groups)), groups.values(), strict=True):
-        lines = {
-            loss: series(
-                {
-                    x: [run.result["test"][run.metric] for run in by_draw(point).values()]
-                    for x, point in group(same, place).items()
-                }
-            )
-            for loss, same in group(members, lambda run: run.loss).items()
-        }
-        y_name = f"test {with_unit(members[0].metric)}"
-        panels.append(figures.Lines(title, lines=lines, y_name=y_name, **axis))
-    return panels
+    refuse_twins(runs, *keys, place)
+    y_names = [f"test {with_unit(metric)}" for metric in runs["metric"]]
+    data = runs.assign(
+        panel=numbered(runs, *keys), title=names(runs, keys), value=runs["test"], y_name=y_names
+    )
+    panels = data["panel"].nunique()
+    columns = 2 if panels == 4 else min(panels, 3)
+    return figures.line_grid(data.sort_values("panel", kind="stable"), columns, x_name, ticks, log)
 
 
-def scatter(run: Run, method: str) -> figures.Scatter:
+def common_draw(runs: DataFrame) -> DataFrame:
+    """The runs of the first draw that every setting and loss has.
+
+    Raises:
+        UserError: if there is none.
+    """
+    refuse_twins(runs, *SETTING)
+    cells = numbered(runs, *SETTING, "loss")
+    counts = runs.groupby("draw", sort=False).size()
+    common = counts.index[counts == cells.nunique()]
+    if common.empty:
+        raise UserError("no draw (--shots-seed and --seed) was run with every loss and setting")
+    return runs[runs["draw"] == common[0]]
+
+
+def names(runs: DataFrame, keys: list[str] | tuple[str, ...] = SETTING) -> list[str]:
+    """A short name of each run's setting: its data and N, and what else tells settings apart.
+
+    A property is left out where those before it tell as much: updates that go with N, say.
+    """
+    chosen = [key for key in keys if key in ("data", "N")]
+    for key in keys:
+        if numbered(runs, *chosen, key).nunique() > numbered(runs, *chosen).nunique():
+            chosen.append(key)
+    chosen = [key for key in keys if key in chosen]
+    rows = runs[chosen].to_dict("records")
+    return [", ".join(filter(None, (part(*pair) for pair in row.items()))) for row in rows]
+
+
+def part(key: str, value) -> str:
+    """What a name says of a property."""
+    if key in ("data", "encoder", "metric"):
+        return value
+    if key == "N":
+        return "all data" if value == "all" else f"N = {value}"
+    if key == "noise":
+        return "" if value == "none" else value
+    return f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+
+
+def scatter(run: dict, method: str) -> DataFrame:
     """The panel of a run's test embeddings."""
-    path = run.folder / EMBEDDINGS
-    try:
-        with np.load(path) as stored:
-            features, labels = stored["features"], stored["labels"]
-    except Exception as error:  # damaged bytes end in whatever reads them
-        raise UserError(
-            f"{path} cannot be read ({first_line(error)}); run 'fairseq-scl evaluate'"
-        ) from None
+    features, labels = projection.read(run["folder"] / EMBEDDINGS, len(run["classes"]))
     rows = projection.some_rows(len(labels))
-    return figures.Scatter(
-        f"test {run.metric} {run.test:.1f}",
-        projection.project(features[rows], method),
-        np.array(run.result["classes"])[labels[rows]],
+    points = projection.project(features[rows], method)
+    return DataFrame(points, columns=["x", "y"]).assign(
+        **{"class": np.array(run["classes"], object)[labels[rows]]},
+        row=run["row"],
+        loss=run["loss"],
+        title=f"test {run['metric']} {run['test']:.1f}",
     )
 
 
-def curve(run: Run, part: str, metric: str) -> list[tuple[int, float]]:
+def read_result(folder: Path) -> Result:
+    """The result of an evaluated run."""
+    return read_model(folder / RESULT, Result)
+
+
+def curve(folder: Path, logged: dict, part: str, metric: str) -> list[tuple[int, float]]:
     """What a run logged of a metric, updates and values.
 
     Raises:
         UserError: if it did not.
     """
-    logged = run.result["curves"].get(part, {})
-    if metric not in logged:
+    found = logged.get(part, {})
+    if metric not in found:
         raise UserError(
-            f"{run.folder}: no {PARTS[part]} {metric!r} was logged, but {', '.join(sorted(logged))}"
+            f"{folder}: no {PARTS[part]} {metric!r} was logged, but {', '.join(sorted(found))}"
         )
-    return logged[metric]
+    return found[metric]
+
+
+def learning_curve(curves: list[list[tuple[int, float]]]) -> DataFrame:
+    """The curves `[(update, value), ...]` at the updates that all of them have, as `x` and `value`.
+
+    A run that was killed and went on logged some updates twice: the later value counts. What
+    is not finite is a gap.
+
+    Raises:
+        UserError: if there is no such update.
+    """
+    logged = pd.concat(
+        [
+            DataFrame(curve, columns=["x", "value"]).drop_duplicates("x", keep="last")
+            for curve in curves
+        ]
+    )
+    common = logged[logged.groupby("x")["x"].transform("size") == len(curves)]
+    if common.empty:
+        raise UserError("the draws of a line were logged at no common update; see --log-interval")
+    return common.replace([np.inf, -np.inf], np.nan)
 
 
 def with_unit(metric: str) -> str:
@@ -228,17 +293,3 @@ def with_unit(metric: str) -> str:
     if metric in PERCENT:
         return f"{metric} (%)"
     return f"{metric} (nats)" if metric in LOSSES else metric
-
-
-def spread(panels: list[figures.Lines]) -> str:
-    """What lines, bands and bars of the panels are."""
-    draws = sorted({n for panel in panels for line in panel.lines.values() for n in line.draws})
-    if draws == [1]:
-        return "single draws"
-    few_to_many = "–".join(str(n) for n in dict.fromkeys((draws[0], draws[-1])))
-    return f"mean ± standard deviation over {few_to_many} draws"
-
-
-def columns(panels: list[figures.Lines]) -> int:
-    """How many panels go side by side."""
-    return 2 if len(panels) == 4 else min(len(panels), 3)

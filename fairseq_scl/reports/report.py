@@ -34,50 +34,55 @@ A column that no row needs is left out.
 """
 
 import argparse
-import csv
 import html
-import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+
+import pandas as pd
+from pandas import DataFrame
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import write_text
-from fairseq_scl.reports.results import PERCENT, read_runs
-from fairseq_scl.reports.statistics import Spread
-from fairseq_scl.reports.summary import Count, Difference, PValue, Row, Summary, summarise
+from fairseq_scl.reports.results import PERCENT, SETTING, plain, read_runs
+from fairseq_scl.reports.summary import summarise
 
-TITLES = {
-    "folder": "folder",
-    "loss": "loss",
-    "draw": "draw",
-    "draws": "draws",
-    "validation": "validation",
-    "test": "test",
-    "test_top3": "test, top 3",
-    "knn": "kNN",
-    "mismatched": "mismatched",
-    "seconds": "seconds",
-    "pairs": "pairs",
-    "difference": "difference [95 %]",
-    "t_test": "p, t-test",
-    "wilcoxon": "p, Wilcoxon",
-    "paper": "paper",
-    "speed": "updates/s",
-    "memory": "peak MiB",
-    "error": "error",
-}
 LEGEND = {
     "validation": "Mean ± sample standard deviation over draws.",
-    "test_top3": "Top 3: the three draws best on validation.",
-    "knn": "kNN: test, by the class of most of the five nearest training sentences.",
-    "difference": "Difference: CE+SCL − CE on the test set over the draws of both, with its 95 % "
-    "interval (Student's t); p of the paired t-test and of Wilcoxon's signed-rank test, each "
+    "test, top 3": "Top 3: the three draws best on validation.",
+    "kNN": "kNN: test, by the class of most of the five nearest training sentences.",
+    "difference [95 %]": "Difference: CE+SCL − CE on the test set over the draws of both, with its "
+    "95 % interval (Student's t); p of the paired t-test and of Wilcoxon's signed-rank test, each "
     "Holm-corrected over the table.",
     "paper": "Paper: RoBERTa-large as printed by Gunel et al. (2021), in few-shot and noise the "
     "top 3 of 10 draws, on full data 10 seeds.",
 }
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What every format says.
+
+    Attributes:
+        summary: in numbers, as of `summarise`.
+        table: the same as text, without what the caption tells.
+        caption: what all rows share.
+        notes: a line for each failed run, and for each row with missing or untested draws.
+        runs: a run a row, as text.
+    """
+
+    summary: DataFrame
+    table: DataFrame
+    caption: str
+    notes: list[str]
+    runs: DataFrame
+
+    @property
+    def legend(self) -> str:
+        """What the columns mean, in one line."""
+        return " ".join(LEGEND[column] for column in self.table if column in LEGEND)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
     render = RENDERERS[args.format or format_of(args.output)]
     if args.output and not args.output.parent.is_dir():
         raise UserError(f"--output {args.output}: {args.output.parent} is not a folder")
-    document = render(summarise(read_runs(args.folder), args.folder))
+    document = plain(render(report(read_runs(args.folder), args.folder)))
     if args.output:
         write_text(args.output, document)
         print(args.output)
@@ -119,79 +124,133 @@ def format_of(output: Path | None) -> str:
     return SUFFIXES[output.suffix]
 
 
-def columns_of(rows: Sequence[Row], setting: Iterable[str] = ()) -> list[str]:
-    """The columns, those of the setting first, that some row has."""
-    return [column for column in (*setting, *TITLES) if any(column in row for row in rows)]
+def report(runs: DataFrame, root: Path) -> Report:
+    """The report of runs as `read_runs` gives them; folders are told relative to `root`."""
+    summary = summarise(runs)
+    shared = [c for c in SETTING if summary[c].nunique(dropna=False) == 1]
+    caption = ", ".join(f"{column} {summary[column].iloc[0]}" for column in shared)
+    runs = runs.assign(folder=[path.relative_to(root).as_posix() for path in runs["folder"]])
+    apart = [column for column in SETTING if column not in shared]
+    return Report(
+        summary,
+        without_empty(map(row, summary.to_dict("records"))).drop(columns=shared),
+        caption,
+        notes(runs, apart),
+        without_empty(map(single, runs.to_dict("records"))),
+    )
 
 
-def table_columns(summary: Summary) -> list[str]:
-    """The columns of the table, without what the caption tells."""
-    return columns_of(summary.rows, [c for c in summary.setting if c not in summary.constants])
+def without_empty(rows: Iterable[dict]) -> DataFrame:
+    """The rows as a table, without columns that no row needs."""
+    table = DataFrame(rows)
+    return table.loc[:, (table != "").any()]
 
 
-def titles(columns: Iterable[str]) -> list[str]:
-    """What stands above the columns."""
-    return [TITLES.get(column, column) for column in columns]
+def row(numbers: dict) -> dict[str, str]:
+    """The cells of a row of the summary as text, empty where a column does not apply."""
+    decimals = 1 if numbers["metric"] in PERCENT else 3
 
-
-def texts(row: Row, columns: Iterable[str]) -> list[str]:
-    """The cells of a row as text, empty where a column does not apply."""
-    decimals = 1 if row["metric"] in PERCENT else 3
-    return [text(row[column], decimals) if column in row else "" for column in columns]
-
-
-def text(cell: object, decimals: int) -> str:
-    """A cell as text, a dash where it is undefined."""
-    match cell:
-        case Spread(mean, None):
+    def spread(name: str) -> str:
+        mean, std = numbers[f"{name}_mean"], numbers[f"{name}_std"]
+        if pd.isna(std):
             return number(mean, decimals)
-        case Spread(mean, std):
-            return f"{number(mean, decimals)} ± {number(std, decimals)}"
-        case Difference(mean, None):
-            return number(mean, decimals, "+")
-        case Difference(mean, low, high):
-            interval = f"[{number(low, decimals, '+')}, {number(high, decimals, '+')}]"
-            return f"{number(mean, decimals, '+')} {interval}"
-        case PValue(p):
-            return "<0.001" if p is not None and p < 0.001 else number(p, 3)
-        case Count(evaluated, expected):
-            return f"{evaluated}/{expected}" if evaluated < expected else f"{evaluated}"
-    return str(cell)
+        return f"{number(mean, decimals)} ± {number(std, decimals)}"
+
+    def measured(name: str) -> str:
+        return "" if pd.isna(numbers[f"{name}_mean"]) else spread(name)
+
+    evaluated, expected = numbers["draws_evaluated"], numbers["draws_expected"]
+    cells = {
+        **{column: str(numbers[column]) for column in (*SETTING, "loss")},
+        "draws": f"{evaluated}/{expected}" if evaluated < expected else f"{evaluated}",
+        "validation": spread("validation"),
+        "test": measured("test"),
+        "test, top 3": measured("test_top3"),
+        "kNN": measured("knn"),
+        "mismatched": measured("mismatched"),
+        "seconds": measured("seconds"),
+        "pairs": "",
+        "difference [95 %]": "",
+        "p, t-test": "",
+        "p, Wilcoxon": "",
+        "paper": measured("paper"),
+    }
+    if pd.isna(numbers["pairs"]):
+        return cells
+    mean, low, high = (
+        number(numbers[f"difference_{part}"], decimals, "+") for part in ("mean", "low", "high")
+    )
+    return cells | {
+        "pairs": str(numbers["pairs"]),
+        "difference [95 %]": mean if low == "–" else f"{mean} [{low}, {high}]",
+        "p, t-test": p_value(numbers["t_test_p"]),
+        "p, Wilcoxon": p_value(numbers["wilcoxon_p"]),
+    }
 
 
-def number(value: float | None, decimals: int, sign: str = "") -> str:
+def single(run: dict) -> dict[str, str]:
+    """The cells of a run as text, empty where nothing was measured."""
+    decimals = 1 if run["metric"] in PERCENT else 3
+    columns = ("validation", "test", "knn", "mismatched", "seconds", "updates/s", "peak MiB")
+    return {
+        **{column: run[column] for column in ("folder", "loss", "draw")},
+        **{
+            "kNN" if column == "knn" else column: number(run[column], decimals, none="")
+            for column in columns
+        },
+        "error": "" if pd.isna(run["error"]) else run["error"],
+    }
+
+
+def number(value: float, decimals: int, sign: str = "", none: str = "–") -> str:
     """A rounded number, never a negative zero; `sign` as in a format."""
-    return "–" if value is None else f"{value:{sign}z.{decimals}f}".replace("-", "−")
+    return none if pd.isna(value) else f"{value:{sign}z.{decimals}f}".replace("-", "−")
 
 
-def is_text(rows: Iterable[Row], column: str) -> bool:
-    """Whether a column is set flush left, as words are."""
-    return any(isinstance(row.get(column), str) for row in rows)
+def p_value(p: float) -> str:
+    """A p value with three decimals."""
+    return "<0.001" if p < 0.001 else number(p, 3)
 
 
-def caption(summary: Summary) -> str:
-    """What all rows share, in one line."""
-    return ", ".join(f"{column} {value}" for column, value in summary.constants.items())
+def notes(runs: DataFrame, apart: list[str]) -> list[str]:
+    """What failed, is missing and was not tested; `apart`: what tells the settings apart."""
+    failed = runs[runs["error"].notna()]
+    lines = [f"failed: {run.folder}: {run.error}" for run in failed.itertuples()]
+    for _, setting in runs.groupby(list(SETTING), sort=False, dropna=False):
+        told = [f"{column} {setting[column].iloc[0]}" for column in apart]
+        expected = setting["draw"].drop_duplicates()
+        expected = sorted(expected, key=lambda draw: [int(seed) for seed in draw.split("/")])
+        for loss, group in setting.groupby("loss", sort=False):
+            untested = group[group["error"].isna() & group["test"].isna()]["draw"]
+            missing = [draw for draw in expected if draw not in set(group["draw"])]
+            if len(missing):
+                lines.append(f"missing: {', '.join([*told, loss])}: draw {', '.join(missing)}")
+            if len(untested) and group["test"].notna().any():
+                lines.append(f"not tested: {', '.join([*told, loss])}: draw {', '.join(untested)}")
+    return lines
 
 
-def legend(summary: Summary) -> str:
-    """What the columns mean, in one line."""
-    columns = table_columns(summary)
-    return " ".join(sentence for column, sentence in LEGEND.items() if column in columns)
-
-
-def markdown(summary: Summary) -> str:
+def markdown(report: Report) -> str:
     """The report as a Markdown table between its caption and its notes."""
+    table = report.table.map(escape_markdown)
+    parts = [
+        escape_markdown(report.caption),
+        aligned(table, "pipe"),
+        "\n".join(f"- {escape_markdown(note)}" for note in report.notes),
+        report.legend,
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(map(escape_markdown, cells)) + " |"
 
-    columns = table_columns(summary)
-    table = [line(titles(columns)), line(["---"] * len(columns))]
-    table += [line(texts(row, columns)) for row in summary.rows]
-    notes = [f"- {escape_markdown(note)}" for note in summary.notes]
-    parts = [[escape_markdown(caption(summary))], table, notes, [legend(summary)]]
-    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+def aligned(table: DataFrame, kind: str) -> str:
+    """A table of text in one of tabulate's formats, words left and numbers right."""
+    sides = ["left" if is_words(table[column]) else "right" for column in table]
+    return table.to_markdown(tablefmt=kind, index=False, disable_numparse=True, colalign=sides)
+
+
+def is_words(column: pd.Series) -> bool:
+    """Whether a column holds words rather than numbers."""
+    return column.name == "folder" or column.str.match(r"[^\W\d]").any()
 
 
 def escape_markdown(words: str) -> str:
@@ -199,36 +258,22 @@ def escape_markdown(words: str) -> str:
     return re.sub(r"([\\`*<|]|\](?=\())", r"\\\1", words)
 
 
-def latex(summary: Summary) -> str:
+def latex(report: Report) -> str:
     """The report as a LaTeX table with booktabs' rules, as wide as the text at most."""
-
-    def line(cells: Iterable[str]) -> str:
-        return " & ".join(map(escape_latex, cells)) + r" \\"
-
-    columns = [c for c in table_columns(summary) if c not in ("seconds", "pairs")]  # it is wide
-    alignment = "".join("l" if is_text(summary.rows, column) else "r" for column in columns)
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs,adjustbox}; table* spans both columns of a page",
-            r"\begin{table}",
-            r"\centering",
-            r"\footnotesize",
-            rf"\caption{{{escape_latex(f'{caption(summary)}. {legend(summary)}')}}}",
-            r"\begin{adjustbox}{max width=\textwidth}",
-            r"\setlength{\tabcolsep}{3pt}",
-            rf"\begin{{tabular}}{{{alignment}}}",
-            r"\toprule",
-            line(titles(columns)),
-            r"\midrule",
-            *(line(texts(row, columns)) for row in summary.rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{adjustbox}",
-            *(rf"\par {escape_latex(note)}" for note in summary.notes),
-            r"\end{table}",
-            "",
-        ]
-    )
+    table = report.table.drop(columns=["seconds", "pairs"], errors="ignore")  # it is wide
+    alignment = "".join("l" if is_words(table[column]) else "r" for column in table)
+    table = table.map(escape_latex).rename(columns=escape_latex)
+    notes = "".join(f"\\par {escape_latex(note)}\n" for note in report.notes)
+    return rf"""% needs \usepackage{{booktabs,adjustbox}}; table* spans both columns of a page
+\begin{{table}}
+\centering
+\footnotesize
+\caption{{{escape_latex(f"{report.caption}. {report.legend}")}}}
+\begin{{adjustbox}}{{max width=\textwidth}}
+\setlength{{\tabcolsep}}{{3pt}}
+{table.to_latex(index=False, escape=False, column_format=alignment)}\end{{adjustbox}}
+{notes}\end{{table}}
+"""
 
 
 LATEX = str.maketrans(
@@ -253,28 +298,10 @@ def escape_latex(words: str) -> str:
     return words.translate(LATEX)
 
 
-def as_csv(summary: Summary) -> str:
+def as_csv(report: Report) -> str:
     """The rows unrounded, every part of a cell (mean, std, ...) in a column of its own."""
-    columns = columns_of(summary.rows, summary.setting)
-    parts = {
-        column: getattr(next(r[column] for r in summary.rows if column in r), "_fields", None)
-        for column in columns
-    }
-    names = [
-        f"{column}_{part}" if part else column
-        for column in columns
-        for part in parts[column] or [None]
-    ]
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(name.replace(" ", "_") for name in names)
-    for row in summary.rows:
-        values: list[object] = []
-        for column in columns:
-            fields = parts[column]
-            values += row.get(column, [None] * len(fields)) if fields else [row.get(column)]
-        writer.writerow(values)
-    return file.getvalue()
+    table = report.summary.dropna(axis=1, how="all").rename(columns=lambda c: c.replace(" ", "_"))
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 STYLE = """
@@ -284,15 +311,14 @@ body { background: Canvas; color: CanvasText; font: 1rem/1.5 system-ui, sans-ser
 div { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
 caption { text-align: left; padding-bottom: .5rem; white-space: normal; }
-th, td { border-bottom: 1px solid GrayText; padding: .25rem .75rem; text-align: right; }
+th, td { border-bottom: 1px solid GrayText; padding: .25rem .75rem; text-align: left; }
 th { border-bottom-width: 2px; vertical-align: bottom; }
-.text { text-align: left; }
 """
 
 
-def as_html(summary: Summary) -> str:
+def as_html(report: Report) -> str:
     """The report as one HTML file that needs no other, with a table of the single runs."""
-    items = "".join(f"<li>{html.escape(note)}</li>\n" for note in summary.notes)
+    items = "".join(f"<li>{html.escape(note)}</li>\n" for note in report.notes)
     notes = f"<ul>\n{items}</ul>\n" if items else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -304,35 +330,22 @@ def as_html(summary: Summary) -> str:
 </head>
 <body>
 <h1>CE and CE+SCL</h1>
-{html_table(summary.rows, table_columns(summary), caption(summary))}
-{notes}<p>{html.escape(legend(summary))}</p>
+{html_table(report.table, report.caption)}
+{notes}<p>{html.escape(report.legend)}</p>
 <h2>Runs</h2>
-{html_table(summary.runs, columns_of(summary.runs), "Draw: --shots-seed / --seed.")}
+{html_table(report.runs, "Draw: --shots-seed / --seed.")}
 </body>
 </html>
 """
 
 
-def html_table(rows: Sequence[Row], columns: Sequence[str], caption: str) -> str:
+def html_table(table: DataFrame, caption: str) -> str:
     """A table with its caption."""
-    classes = [' class="text"' if is_text(rows, column) else "" for column in columns]
-
-    def line(tag: str, cells: Iterable[str]) -> str:
-        pairs = zip(classes, cells, strict=True)
-        filled = "".join(f"<{tag}{kind}>{html.escape(cell)}</{tag}>" for kind, cell in pairs)
-        return f"<tr>{filled}</tr>\n"
-
-    body = "".join(line("td", texts(row, columns)) for row in rows)
-    return f"""<div><table>
-<caption>{html.escape(caption)}</caption>
-<thead>
-{line("th", titles(columns))}</thead>
-<tbody>
-{body}</tbody>
-</table></div>"""
+    rows = aligned(table, "html").removeprefix("<table>")
+    return f"<div><table>\n<caption>{html.escape(caption)}</caption>{rows}</div>"
 
 
-RENDERERS: dict[str, Callable[[Summary], str]] = {
+RENDERERS: dict[str, Callable[[Report], str]] = {
     "markdown": markdown,
     "latex": latex,
     "csv": as_csv,

@@ -1,177 +1,264 @@
-"""What runs wrote: `result.json` of `fairseq-scl evaluate`, `failed.json` of a study."""
+"""What runs wrote: the schemas of `result.json` and `failed.json`, and all runs as a table."""
 
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from fairseq_scl.errors import UserError
+from fairseq_scl.files import read_model
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 RESULT = "result.json"
 FAILED = "failed.json"
 EMBEDDINGS = "test_embeddings.npz"
 PERCENT = ("accuracy", "mcc", "f1", "acc_and_f1", "pearson", "spearman")
-Draw = tuple[int, int]
+SETTING = (
+    "data", "protocol", "N", "noise", "encoder", "batch size", "learning rate", "updates",
+    "options", "metric",
+)  # fmt: skip
+MEASURES = (
+    "validation", "test", "knn", "mismatched", "seconds", "updates/s", "peak MiB",
+    "temperature",
+)  # fmt: skip
 
-# Options that change a run and have no column of their own, with their defaults.
-TASK_OPTIONS = {
-    "shots_sampling": "stratified",
-    "samples_per_class": None,
-    "noise_ratio": 3,
-    "noise_replace": False,
-}
-CRITERION_OPTIONS = {"scl_views": 1}
-SCL_OPTIONS = {"scl_features": "encoder", "scl_reduction": "mean", "scl_queue": 0}  # not for CE
+Whole = Annotated[int, Field(ge=-(10**18), le=10**18)]
+LIMIT = 1e15  # whose squares can still be summed
+Number = Annotated[float, Field(ge=-LIMIT, le=LIMIT, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run and what it left.
+def _config(*path: str | int, default: Any = ...) -> Any:
+    """A key of the configuration."""
+    return Field(default, validation_alias=AliasPath("config", *path))
 
-    Attributes:
-        folder: where it is.
-        result: the content of its `result.json`, or of its `failed.json`: `config` and `error`.
+
+class Outcome(BaseModel):
+    """What results and failures share: as much of fairseq's configuration as is read.
+
+    No text counts as a number; keys that nobody reads may hold anything.
     """
 
-    folder: Path
-    result: dict
+    model_config = ConfigDict(strict=True)
+
+    data: str = _config("task", "data")
+    protocol: str = _config("task", "protocol")
+    num_shots: Whole | None = _config("task", "num_shots")
+    shots_seed: Whole = _config("task", "shots_seed")
+    shots_sampling: str = _config("task", "shots_sampling", default="stratified")
+    samples_per_class: Whole | None = _config("task", "samples_per_class", default=None)
+    noise: str = _config("task", "noise")
+    label_noise: float = _config("task", "label_noise")
+    token_noise: float = _config("task", "token_noise")
+    noise_temperature: Number | None = _config("task", "noise_temperature")
+    noise_ratio: Whole = _config("task", "noise_ratio", default=3)
+    noise_replace: bool = _config("task", "noise_replace", default=False)
+    scl_weight: float = _config("criterion", "scl_weight")
+    scl_temperature: float = _config("criterion", "scl_temperature")
+    scl_views: Whole = _config("criterion", "scl_views", default=1)
+    scl_features: str = _config("criterion", "scl_features", default="encoder")
+    scl_reduction: str = _config("criterion", "scl_reduction", default="mean")
+    scl_queue: Whole = _config("criterion", "scl_queue", default=0)
+    encoder: str = _config("model", "_name")
+    batch_size: Whole | None = _config("dataset", "batch_size")
+    lr: Number = _config("optimization", "lr", 0)
+    max_update: Whole = _config("optimization", "max_update")
+    seed: Whole = _config("common", "seed")
+    metric: str = _config("checkpoint", "best_checkpoint_metric")
+    maximize: bool = _config("checkpoint", "maximize_best_checkpoint_metric")
+    split: str | None = _config("split", default=None)
 
     @property
-    def failed(self) -> bool:
-        """Whether it ended with an error."""
-        return "error" in self.result
-
-    @property
-    def setting(self) -> dict[str, str | int | float]:
+    def setting(self) -> dict[str, str | int | float | None]:
         """What it was run on, how and by what measure; other losses and draws share it."""
-        config = self.result["config"]
-        task = config["task"]
+        options = self._changed(
+            "shots_sampling", "samples_per_class", "noise_ratio", "noise_replace", "scl_views"
+        )
+        if self.split not in (None, "test"):
+            options.append(f"--split {self.split}")
+        parameter = {
+            "label": self.label_noise,
+            "tokens": self.token_noise,
+            "back-translation": self.noise_temperature,
+        }.get(self.noise)
         return {
-            "data": Path(task["data"]).name,
-            "encoder": config["model"]["_name"],
-            "protocol": task["protocol"],
-            "N": task["num_shots"] or "all",
-            "noise": noise_name(task),
-            "batch size": config["dataset"]["batch_size"],
-            "learning rate": config["optimization"]["lr"][0],
-            "updates": config["optimization"]["max_update"],
-            "options": " ".join(
-                changed(task, TASK_OPTIONS) + changed(config["criterion"], CRITERION_OPTIONS)
-            )
-            or "none",
+            "data": Path(self.data).name,
+            "protocol": self.protocol,
+            "N": self.num_shots or "all",
+            "noise": self.noise if parameter is None else f"{self.noise} {parameter:g}",
+            "encoder": self.encoder,
+            "batch size": self.batch_size,
+            "learning rate": self.lr,
+            "updates": self.max_update,
+            "options": " ".join(options) or "none",
             "metric": self.metric,
         }
 
     @property
-    def temperature(self) -> float | None:
-        """At which its training rows were back-translated; None if they were not."""
-        task = self.result["config"]["task"]
-        return task["noise_temperature"] if task["noise"] == "back-translation" else None
-
-    @property
-    def draw(self) -> Draw:
-        """Seeds of the drawn rows and of everything else; runs of one draw are paired."""
-        config = self.result["config"]
-        return config["task"]["shots_seed"], config["common"]["seed"]
-
-    @property
     def loss(self) -> str:
         """`CE`, or `CE+SCL` with its hyper-parameters."""
-        criterion = self.result["config"]["criterion"]
-        if criterion["scl_weight"] == 0:
+        if self.scl_weight == 0:
             return "CE"
-        numbers = f"λ {criterion['scl_weight']:g}, τ {criterion['scl_temperature']:g}"
-        return f"CE+SCL ({', '.join([numbers, *changed(criterion, SCL_OPTIONS)])})"
+        numbers = f"λ {self.scl_weight:g}, τ {self.scl_temperature:g}"
+        more = self._changed("scl_features", "scl_reduction", "scl_queue")
+        return f"CE+SCL ({', '.join([numbers, *more])})"
 
     @property
-    def metric(self) -> str:
-        """What the best checkpoint was chosen by."""
-        return self.result["config"]["checkpoint"]["best_checkpoint_metric"]
+    def draw(self) -> str:
+        """The seeds of the drawn rows and of everything else; runs of one draw are paired."""
+        return f"{self.shots_seed}/{self.seed}"
 
     @property
-    def maximize(self) -> bool:
-        """Whether more of the metric is better."""
-        return self.result["config"]["checkpoint"]["maximize_best_checkpoint_metric"]
+    def row(self) -> dict[str, Any]:
+        """The columns of `read_runs`, but for the folder."""
+        translated = self.noise == "back-translation"
+        return {
+            **self.setting,
+            "loss": self.loss,
+            "draw": self.draw,
+            "temperature": self.noise_temperature if translated else None,
+            "maximize": self.maximize,
+        }
 
     @property
-    def valid(self) -> float:
-        """The metric on the validation set."""
-        return self.result["valid"]
+    def order(self) -> tuple:
+        """To sort by: numbers by value and before words, `none` before other words."""
+        setting = [
+            (0, value, "") if isinstance(value, int | float) else (1, value != "none", str(value))
+            for value in self.setting.values()
+        ]
+        return setting, self.loss, self.shots_seed, self.seed
+
+    def _changed(self, *names: str) -> list[str]:
+        """Those options that are not at their defaults, as flags of fairseq-train."""
+        values = {name: getattr(self, name) for name in names}
+        return [
+            f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+            for name, value in values.items()
+            if value != type(self).model_fields[name].default
+        ]
+
+
+class Result(Outcome):
+    """`result.json` of `fairseq-scl evaluate`.
+
+    Attributes:
+        valid: the best checkpoint's metric on the validation set.
+        split: what `test` was measured on; None if nothing was tested.
+        test, test1, knn: metrics by name: of the test set, of MNLI's mismatched one, and of what
+            the nearest training rows say.
+        seconds, updates_per_second, peak_memory_mib: of the training.
+        curves: `[[update, value], ...]` by `train_inner` or `valid` and by metric; a value that
+            training could not represent is NaN or infinite.
+    """
+
+    updates: Whole | None = None
+    valid: Number
+    split: str | None = None
+    test: dict[str, float] | None
+    test1: dict[str, float] | None = None
+    knn: dict[str, Number] | None = None
+    classes: list[str] | None = None
+    seconds: Number | None = None
+    updates_per_second: Number | None = None
+    peak_memory_mib: Number | None = None
+    curves: dict[str, dict[str, list[tuple[Whole, float]]]] = {}
+
+    @field_validator("test", "test1")
+    @classmethod
+    def _holds_the_metric(cls, found: dict | None, info: ValidationInfo) -> dict | None:
+        metric = info.data.get("metric")
+        if found is not None and metric and not abs(found.get(metric, math.nan)) <= LIMIT:
+            raise ValueError(f"must hold {metric!r}, a number up to {LIMIT:g}")
+        return found
 
     @property
-    def test(self) -> float | None:
-        """The metric on the test set, if it was tested."""
-        return self.result["test"] and self.result["test"][self.metric]
+    def row(self) -> dict[str, Any]:
+        """The columns of `read_runs`, but for the folder."""
+        return super().row | {
+            "validation": self.valid,
+            "test": (self.test or {}).get(self.metric),
+            "knn": (self.knn or {}).get(self.metric),
+            "mismatched": (self.test1 or {}).get(self.metric),
+            "seconds": self.seconds,
+            "updates/s": self.updates_per_second,
+            "peak MiB": self.peak_memory_mib,
+        }
+
+
+class Failed(Outcome):
+    """`failed.json` of a study: why the run ended."""
+
+    error: str
 
     @property
-    def mismatched(self) -> float | None:
-        """The metric on MNLI's mismatched test set, if it was tested."""
-        mismatched = self.result.get("test1")
-        return mismatched and mismatched[self.metric]
-
-    @property
-    def knn(self) -> float | None:
-        """The metric on the test set of what the nearest training rows say, if it was measured."""
-        knn = self.result.get("knn")
-        return knn[self.metric] if knn and self.metric in knn else None
+    def row(self) -> dict[str, Any]:
+        """The columns of `read_runs`, but for the folder."""
+        return super().row | {"error": next(iter(self.error.splitlines()), "")}
 
 
-def changed(config: dict, defaults: dict) -> list[str]:
-    """The options that are not at their defaults, as flags of fairseq-train."""
-    flags = []
-    for name, default in defaults.items():
-        value = config.get(name, default)
-        if value != default:
-            flag = "--" + name.replace("_", "-")
-            flags.append(flag if value is True else f"{flag} {value}")
-    return flags
+SCHEMAS: dict[str, type[Outcome]] = {RESULT: Result, FAILED: Failed}
 
 
-def noise_name(task: dict) -> str:
-    """The noise of a task's configuration with its parameter, or `none`."""
-    noise = task["noise"]
-    parameter = {
-        "label": task["label_noise"],
-        "tokens": task["token_noise"],
-        "back-translation": task["noise_temperature"],
-    }
-    return f"{noise} {parameter[noise]:g}" if noise in parameter else "none"
+def read_runs(folder: Path) -> "DataFrame":
+    """All evaluated and failed runs below a folder; one that has both files is evaluated.
 
+    Returns:
+        A run a row, sorted by data, protocol, N, noise, the rest of the setting, loss and draw:
 
-def by_draw(runs: Iterable[Run]) -> dict[Draw, Run]:
-    """The runs of one setting and loss by their draws, in order.
+        folder: where it is.
+        `SETTING`: what it was run on, how and by what measure; N is `all` without a choice of rows.
+        loss: `CE`, or `CE+SCL` with its hyper-parameters.
+        draw: `3/1` is --shots-seed 3 --seed 1; runs of one draw are paired.
+        `MEASURES`: float64, the metric in percent (`PERCENT`) or as it is; NaN where not measured.
+            The temperature is that of the back-translations trained on.
+        maximize: whether more of the metric is better.
+        error: of a failed run, in one line; missing otherwise.
 
     Raises:
-        UserError: if two runs are of one draw: they would count twice.
+        UserError: if there is no run, or one is damaged.
     """
-    draws: dict[Draw, Run] = {}
-    for run in sorted(runs, key=lambda run: run.draw):
-        other = draws.setdefault(run.draw, run)
-        if other is not run:
-            raise UserError(
-                f"{other.folder} and {run.folder} are the same draw of {run.loss} at "
-                f"N = {run.setting['N']}; give a folder that holds one of them"
-            )
-    return draws
+    import pandas as pd
 
-
-def read_runs(folder: Path) -> list[Run]:
-    """All evaluated and failed runs below `folder`, sorted by path.
-
-    Raises:
-        UserError: if there is none, or one is damaged.
-    """
-    runs = []
-    for path in sorted([*folder.rglob(RESULT), *folder.rglob(FAILED)]):
-        try:
-            run = Run(path.parent, json.loads(path.read_text(encoding="utf-8")))
-            _ = run.setting, run.loss, run.draw
-            _ = run.failed or (run.maximize, run.valid, run.test, run.mismatched, run.knn)
-        except ValueError as error:
-            raise UserError(f"{path}: not JSON ({error})") from None
-        except (KeyError, TypeError, IndexError) as error:
-            raise UserError(f"{path}: not what this version writes ({error!r})") from None
-        runs.append(run)
-    if not runs:
+    paths = {path.parent: path for name in (FAILED, RESULT) for path in folder.rglob(name)}
+    if not paths:
         raise UserError(f"{folder}: no {RESULT} below it; run 'fairseq-scl evaluate' first")
-    return runs
+    outcomes = {
+        place: read_model(path, SCHEMAS[path.name]) for place, path in sorted(paths.items())
+    }
+    rows = [
+        {"folder": place} | outcome.row
+        for place, outcome in sorted(outcomes.items(), key=lambda item: item[1].order)
+    ]
+    columns = ["folder", *SETTING, "loss", "draw", *MEASURES, "maximize", "error"]
+    table = pd.DataFrame(rows, columns=columns, dtype=object)
+    return table.astype(dict.fromkeys(MEASURES, float))
+
+
+def refuse_twins(runs: "DataFrame", *columns: str) -> None:
+    """Refuse evaluated runs that are the same draw of what the columns tell apart.
+
+    Raises:
+        UserError: naming two: they would count twice.
+    """
+    keys = [*columns, "loss", "draw"]
+    runs = runs[runs["error"].isna()]
+    for _, same in runs[runs.duplicated(keys, keep=False)].groupby(keys, sort=False, dropna=False):
+        first, second = same.to_dict("records")[:2]
+        raise UserError(
+            f"{first['folder']} and {second['folder']} are the same draw of {first['loss']} at "
+            f"N = {first['N']}; give a folder that holds one of them"
+        )
+
+
+def numbered(runs: "DataFrame", *columns: str):
+    """Number the combinations of the columns' values, in the order in which they come up."""
+    return runs.groupby(list(columns), sort=False, dropna=False).ngroup()
+
+
+def plain(text: str) -> str:
+    """Text with its control characters but the line feed spelled out: terminals obey them."""
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)

@@ -1,21 +1,13 @@
-"""The statistics of a report: spreads over draws and paired comparisons, plain numpy and scipy."""
+"""The statistics of a report: the best draws and paired comparisons."""
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from pandas import DataFrame, Series
 from scipy import stats
-
-from fairseq_scl.reports.results import Draw
+from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
-
-
-class Spread(NamedTuple):
-    """Mean and sample standard deviation; None where there are too few values."""
-
-    mean: float | None
-    std: float | None
 
 
 class Comparison(NamedTuple):
@@ -29,7 +21,7 @@ class Comparison(NamedTuple):
         p_wilcoxon: two-sided p of Wilcoxon's signed-rank test.
     """
 
-    pairs: int
+    pairs: int | None
     mean: float | None = None
     low: float | None = None
     high: float | None = None
@@ -37,25 +29,18 @@ class Comparison(NamedTuple):
     p_wilcoxon: float | None = None
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation (n - 1); the latter needs two values."""
-    return Spread(
-        float(np.mean(values)) if len(values) else None,
-        float(np.std(values, ddof=1)) if len(values) > 1 else None,
-    )
+def best(runs: DataFrame, by: list[str], count: int) -> DataFrame:
+    """The `count` runs of each group that are best on validation, best first.
 
-
-def best(validation: Mapping[Draw, float], count: int, maximize: bool) -> list[Draw]:
-    """The `count` draws that are best on validation, best first.
-
-    Of draws that are equally good, the one with the lower number comes first.
+    Of runs that are equally good, the earlier row comes first.
     """
-    sign = -1 if maximize else 1
-    return sorted(validation, key=lambda draw: (sign * validation[draw], draw))[:count]
+    rank = runs["validation"].where(~runs["maximize"].astype(bool), -runs["validation"])
+    ordered = runs.assign(rank=rank).sort_values("rank", kind="stable")
+    return ordered.groupby(by, sort=False).head(count)
 
 
-def compare(ours: Mapping[Draw, float], baseline: Mapping[Draw, float]) -> Comparison:
-    """Compare `ours - baseline` over the draws that both have.
+def compare(ours: Series, baseline: Series) -> Comparison:
+    """Compare `ours - baseline` over the draws, their index, that both have.
 
     Neither test is defined for fewer than two pairs, for differences that are all zero, or where
     one is not finite; the t-test and its interval not for differences that are all equal either.
@@ -65,8 +50,9 @@ def compare(ours: Mapping[Draw, float], baseline: Mapping[Draw, float]) -> Compa
     Returns:
         The comparison, its p values not corrected.
     """
+    ours, baseline = ours.align(baseline, join="inner")
     # an accuracy is a rounded quotient: equal differences must stay equal, for ranks have ties
-    differences = np.round([ours[draw] - baseline[draw] for draw in ours if draw in baseline], 9)
+    differences = np.round(ours.to_numpy(float) - baseline.to_numpy(float), 9)
     if not len(differences):
         return Comparison(0)
     mean = float(differences.mean())
@@ -80,15 +66,9 @@ def compare(ours: Mapping[Draw, float], baseline: Mapping[Draw, float]) -> Compa
     return Comparison(len(differences), mean, low, high, float(test.pvalue), p_wilcoxon)
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Correct p values for their number; None stays None and does not count.
-
-    Source: Holm, *A simple sequentially rejective multiple test procedure*, 1979.
-    """
-    ordered = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, index) in enumerate(ordered):
-        largest = min(1.0, max(largest, (len(ordered) - rank) * p))
-        corrected[index] = largest
-    return corrected
+def holm(p_values: Series) -> Series:
+    """Correct p values for their number (Holm 1979); NaN stays NaN and does not count."""
+    known = p_values.dropna()
+    if len(known):
+        known[:] = multipletests(known, method="holm")[1]
+    return known.reindex(p_values.index)

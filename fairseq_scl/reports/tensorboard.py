@@ -7,7 +7,7 @@ import numpy as np
 
 from fairseq_scl.data import manifest
 from fairseq_scl.reports.projection import some_rows
-from fairseq_scl.reports.results import Run
+from fairseq_scl.reports.results import Result
 
 GROUPS = ("train_inner", "valid")  # every --log-interval updates; at every validation
 FIRST = ("data", "N", "noise", "lambda", "tau")  # of the HParams table, which shows five columns
@@ -35,7 +35,7 @@ def read_scalars(folder: Path) -> dict[str, dict[str, list]]:
 
 
 def write_outcome(
-    folder: Path, run: Run, features: np.ndarray | None, labels: list[str] | None
+    folder: Path, run: Path, result: Result, features: np.ndarray | None, labels: list[str] | None
 ) -> None:
     """Write what a browser compares runs by, in place of what this function wrote before.
 
@@ -44,6 +44,7 @@ def write_outcome(
 
     Args:
         folder: where fairseq logged the run; it holds `train_inner`, `valid` and the like.
+        run: where its manifest is.
         features: sentence vectors of the test set, `(rows, dim)`; None if it was not tested.
         labels: names of their classes.
     """
@@ -51,7 +52,7 @@ def write_outcome(
 
     remove_outcome(folder)
     with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
-        write_hyperparameters(writer, run)
+        write_hyperparameters(writer, run, result)
         if features is not None and labels is not None:
             rows = some_rows(len(features))
             short = features[rows].astype(float).round(4)  # it is stored as text
@@ -66,21 +67,22 @@ def remove_outcome(folder: Path) -> None:
     (folder / "projector_config.pbtxt").unlink(missing_ok=True)
 
 
-def write_hyperparameters(writer, run: Run) -> None:
+def write_hyperparameters(writer, run: Path, result: Result) -> None:
     """Write a session of the HParams plugin.
 
     `SummaryWriter.add_hparams` would put it in a folder of its own, apart from the run's curves.
     """
     from torch.utils.tensorboard.summary import hparams
 
-    metrics = {"validation": run.valid, "test": run.test}
-    experiment, start, end = hparams(hyperparameters(run), metrics)
+    test = result.test and result.test[result.metric]
+    metrics = {"validation": result.valid, "test": test}
+    experiment, start, end = hparams(hyperparameters(run, result), metrics)
     put_first(FIRST, experiment.value[0].metadata.plugin_data)
     for summary in (experiment, start, end):
         writer.file_writer.add_summary(summary)
     for name, value in metrics.items():
         if value is not None:
-            writer.add_scalar(name, value, run.result["updates"])
+            writer.add_scalar(name, value, result.updates)
 
 
 def put_first(names: tuple[str, ...], experiment) -> None:
@@ -93,15 +95,13 @@ def put_first(names: tuple[str, ...], experiment) -> None:
     experiment.content = content.SerializeToString()
 
 
-def hyperparameters(run: Run) -> dict[str, str | int | float]:
+def hyperparameters(run: Path, result: Result) -> dict[str, str | int | float | None]:
     """The columns of the HParams table; N is a number for all rows as well, to sort by."""
-    criterion = run.result["config"]["criterion"]
-    shots_seed, seed = run.draw
     return {
-        **run.setting,
-        "N": len(manifest.read(run.folder / manifest.NAME).splits["train"]),
-        "lambda": criterion["scl_weight"],
-        "tau": criterion["scl_temperature"],
-        "draw": shots_seed,
-        "seed": seed,
+        **result.setting,
+        "N": len(manifest.read(run / manifest.NAME).splits["train"]),
+        "lambda": result.scl_weight,
+        "tau": result.scl_temperature,
+        "draw": result.shots_seed,
+        "seed": result.seed,
     }

@@ -29,10 +29,10 @@ from tqdm import tqdm
 from fairseq_scl.criterions import metrics
 from fairseq_scl.data import manifest
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import new_file, write_text
+from fairseq_scl.files import new_file, parse_model, write_text
 from fairseq_scl.inference.classifier import CHECKPOINT
 from fairseq_scl.reports import tensorboard
-from fairseq_scl.reports.results import EMBEDDINGS, RESULT, Run
+from fairseq_scl.reports.results import EMBEDDINGS, RESULT, Result
 
 NEIGHBOURS = 5
 MAX_TRAINING_ROWS = 10_000
@@ -122,8 +122,9 @@ def evaluate(
         "curves": curves,
     }
     text = json.dumps(result, default=vars)  # fairseq may keep a model's flags as a namespace
+    checked = parse_model(text, Result, folder / RESULT)
     if logs.is_dir():
-        tensorboard.write_outcome(logs, Run(folder, json.loads(text)), features, names)
+        tensorboard.write_outcome(logs, folder, checked, features, names)
     write_text(folder / RESULT, text + "\n")
 
 

@@ -37,8 +37,8 @@ from omegaconf import DictConfig, OmegaConf
 from fairseq_scl import plugin  # noqa: F401
 from fairseq_scl.data import beside_checkpoint
 from fairseq_scl.errors import UserError, first_line
-from fairseq_scl.files import locked, write_text
-from fairseq_scl.reports.results import EMBEDDINGS, FAILED, RESULT
+from fairseq_scl.files import locked, parse_model, write_text
+from fairseq_scl.reports.results import EMBEDDINGS, FAILED, RESULT, Failed
 from fairseq_scl.studies.evaluate import evaluate
 from fairseq_scl.studies.progress import Progress
 
@@ -70,7 +70,10 @@ def run(cfg: DictConfig) -> str:
         logger.error(traceback.format_exc())
         told = first_line(error)
         if not (folder / RESULT).exists():
-            write_text(folder / FAILED, json.dumps({"config": config, "error": told}))
+            text = json.dumps({"config": config, "error": told})
+            with suppress(UserError):  # what no report could read is told, not kept
+                parse_model(text, Failed, folder / FAILED)
+                write_text(folder / FAILED, text)
         return f"failed: {told}"
     return "skipped" if finished else "done"
 

@@ -1,6 +1,8 @@
 """plot: which runs are in a picture, their means and spread, and the files."""
 
 import json
+import warnings
+import zipfile
 from argparse import Namespace
 from pathlib import Path
 
@@ -9,11 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
+from pandas import DataFrame
 
 from fairseq_scl.cli import main
 from fairseq_scl.reports import figures, plot, projection
-from fairseq_scl.reports.results import by_draw, read_runs
-from fairseq_scl.reports.series import common_draw, in_order, learning_curve, names, series
+from fairseq_scl.reports.plot import common_draw, evaluated, learning_curve, names
 
 
 def write_run(folder: Path, draw=1, weight=0.9, test=80.0, points=40, **changes) -> Path:
@@ -80,8 +82,7 @@ def study(tmp_path) -> Path:
 
 def drawn(kind: str, folder: Path, **flags):
     """The figure that a kind of plot makes."""
-    runs = in_order([run for run in read_runs(folder) if not run.failed])
-    return getattr(plot, kind)(runs, Namespace(folder=folder, **flags))
+    return getattr(plot, kind)(evaluated(folder), Namespace(folder=folder, **flags))
 
 
 def panel_titles(figure) -> list[str]:
@@ -233,28 +234,35 @@ def test_more_losses_than_a_picture_tells_apart(tmp_path):
         drawn("curves", tmp_path, metric=None)
 
 
-def test_series_are_sorted_with_the_sample_standard_deviation():
-    found = series({100: [1.0, 2.0, 4.0], 20: [3.0]})
-    assert found.x.tolist() == [20, 100]
-    assert found.mean == pytest.approx([3, 7 / 3])
-    assert found.std == pytest.approx([0, np.std([1, 2, 4], ddof=1)])
-    assert found.draws == [1, 3]
+def test_lines_are_means_with_the_sample_standard_deviation():
+    values = DataFrame({"x": [100, 20, 100, 100], "value": [1.0, 3.0, 2.0, 4.0]})
+    data = values.assign(loss="CE", panel=0, apart=False, title="", y_name="")
+    figure = figures.line_grid(data, 1, "N")
+    [axis] = figure.axes
+    assert axis.lines[0].get_xydata() == pytest.approx(np.array([[20, 3], [100, 7 / 3]]))
+    std = np.std([1, 2, 4], ddof=1)
+    [band] = axis.collections
+    edges = band.get_paths()[0].vertices
+    assert edges[:, 1].min() == pytest.approx(7 / 3 - std)
+    assert edges[:, 1].max() == pytest.approx(7 / 3 + std)
+    assert figure.get_supxlabel() == "mean ± standard deviation over 1–3 draws"
 
 
 def test_learning_curves_meet_at_common_updates():
     found = learning_curve([[[10, 1.0], [20, 5.0], [20, 2.0], [30, 3.0]], [[20, 4.0], [30, 5.0]]])
-    assert found.x.tolist() == [20, 30]
-    assert found.mean.tolist() == [3, 4]  # what was logged twice counts as it was last
+    means = found.groupby("x")["value"].mean()
+    assert means.index.tolist() == [20, 30]
+    assert means.tolist() == [3, 4]  # what was logged twice counts as it was last
     with pytest.raises(SystemExit, match="no common update"):
         learning_curve([[[10, 1.0]], [[20, 1.0]]])
 
 
 def test_names_hold_what_tells_settings_apart():
     same = {"data": "sst2", "encoder": "minilm_l6", "noise": "none"}
-    settings = [same | {"N": "all", "updates": 400}, same | {"N": 20, "updates": 60}]
-    assert names(settings) == ["sst2, all data", "sst2, N = 20"]
-    settings = [same | {"N": 20, "learning rate": rate} for rate in (1e-5, 1e-4)]
-    assert names(settings) == [
+    settings = DataFrame([same | {"N": "all", "updates": 400}, same | {"N": 20, "updates": 60}])
+    assert names(settings, list(settings)) == ["sst2, all data", "sst2, N = 20"]
+    settings = DataFrame([same | {"N": 20, "learning rate": rate} for rate in (1e-5, 1e-4)])
+    assert names(settings, list(settings)) == [
         "sst2, N = 20, learning rate 1e-05", "sst2, N = 20, learning rate 0.0001",
     ]  # fmt: skip
 
@@ -262,9 +270,10 @@ def test_names_hold_what_tells_settings_apart():
 def test_draws_are_in_order(tmp_path):
     for draw in (10, 2):
         write_run(tmp_path / str(draw), draw)
-    runs = read_runs(tmp_path)
-    assert list(by_draw(runs)) == [(2, 2), (10, 10)]
-    assert [run.draw for run in common_draw([runs, runs[:1]])] == [(10, 10)] * 2
+    write_run(tmp_path / "other", 10, weight=0)
+    runs = evaluated(tmp_path)
+    assert runs["draw"].tolist() == ["10/10", "2/2", "10/10"]
+    assert common_draw(runs)["draw"].tolist() == ["10/10"] * 2
 
 
 @pytest.mark.parametrize("method", projection.METHODS)
@@ -285,3 +294,122 @@ def test_many_rows_are_thinned_always_alike():
     rows = projection.some_rows(5000)
     assert len(set(rows.tolist())) == projection.MAX_ROWS
     assert np.array_equal(rows, projection.some_rows(5000))
+
+
+def with_classes(folder: Path, classes: list[str], rows=200) -> Path:
+    """A run on these classes."""
+    run = write_run(folder / "run", points=0)
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"classes": classes}))
+    features = np.random.default_rng(0).normal(size=(rows, 8)).astype(np.float32)
+    np.savez(run / "test_embeddings.npz", features=features, labels=np.arange(rows) % len(classes))
+    return folder
+
+
+@pytest.mark.parametrize(("count", "fits"), [(9, True), (64, False), (300, False)])
+def test_a_legend_fits_or_is_left_out(tmp_path, count, fits):
+    with matplotlib.rc_context(figures.STYLE):
+        folder = with_classes(tmp_path, [f"a class {i}" for i in range(count)])
+        figure = drawn("embeddings", folder, method="pca")
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw(renderer)
+        for legend in figure.legends:
+            box = legend.get_window_extent(renderer)
+            assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+            assert box.height < figure.bbox.height / 3
+        assert len(figure.legends) == fits
+        assert (f"; {count} classes" in figure.get_supxlabel()) != fits
+        assert figure.axes[0].get_window_extent(renderer).height > figure.bbox.height / 3
+
+
+def test_names_are_text_and_no_formulas(tmp_path):
+    names = ["$a$", r"$\frac{$", "cost $5 or $6", "_hidden", "a\tb"]
+    with matplotlib.rc_context(figures.STYLE):
+        figure = drawn("embeddings", with_classes(tmp_path, names), method="pca")
+        figures.save(figure, tmp_path / "picture.png")
+    [legend] = figure.legends
+    shown = {text.get_text() for text in legend.get_texts()}
+    assert shown == {*names[:-1], "a\\tb"}
+
+
+@pytest.mark.filterwarnings("error")  # matplotlib warns of boxes
+def test_letters_come_from_an_installed_font_that_has_them(tmp_path):
+    names = [
+        "\N{LATIN SMALL LETTER D WITH PALATAL HOOK}",
+        "\N{CIRCLED LATIN CAPITAL LETTER A}",
+        "سلبي",
+        "πλ",
+    ]
+    with matplotlib.rc_context(figures.STYLE):
+        figure = drawn("embeddings", with_classes(tmp_path, names), method="pca")
+        figures.save(figure, tmp_path / "picture.png")
+    assert figures.fonts("plain") == ["DejaVu Sans"]
+    assert len(figures.fonts("".join(names))) > 1
+
+
+def test_letters_that_no_font_has_are_told(tmp_path):
+    folder = with_classes(tmp_path, ["plain", "\N{TANGUT COMPONENT-001}"])
+    with pytest.raises(SystemExit, match="no installed font has \N{TANGUT COMPONENT-001} of the"):
+        drawn("embeddings", folder, method="pca")
+
+
+FEATURES = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+LABELS = np.array([0, 1] * 3)
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "told"),
+    [
+        (FEATURES.astype(str), LABELS, "features: <U"),
+        (FEATURES.astype(object), LABELS, "Object arrays cannot be loaded"),
+        (FEATURES.astype(int), LABELS, "features: int64"),
+        (FEATURES[:1], LABELS[:1], r"features: float32 \(1, 4\)"),
+        (FEATURES[:, :1], LABELS, r"features: float32 \(6, 1\)"),
+        (FEATURES[0], LABELS, r"features: float32 \(4,\)"),
+        (FEATURES[None], LABELS, r"features: float32 \(1, 6, 4\)"),
+        (FEATURES * np.nan, LABELS, "features: not all are numbers up to 1e"),
+        (FEATURES * np.float64(1e300), LABELS, "features: not all are numbers up to 1e"),
+        (FEATURES, LABELS[:4], r"labels: int64 \(4,\), not a whole number for each row"),
+        (FEATURES, LABELS * 0.5, "labels: float64"),
+        (FEATURES, LABELS.astype(str), "labels: <U"),
+        (FEATURES, LABELS + 1, "labels: not all are from 0 to 1"),
+        (FEATURES, LABELS - 1, "labels: not all are from 0 to 1"),
+    ],
+)
+def test_other_arrays_are_refused_in_one_line(tmp_path, features, labels, told):
+    path = write_run(tmp_path / "run", points=0) / "test_embeddings.npz"
+    np.savez(path, features=features, labels=labels)
+    with pytest.raises(SystemExit, match=f"test_embeddings.npz.*{told}") as stop:
+        drawn("embeddings", tmp_path, method="pca")
+    assert "\n" not in str(stop.value)
+
+
+@pytest.mark.parametrize("shape", [(10**9, 10**6), (-5, -(10**6)), (10**5, 10)])
+def test_arrays_are_not_as_large_as_their_header_says(tmp_path, shape):
+    path = write_run(tmp_path / "run", points=0) / "test_embeddings.npz"
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("features.npy", "labels.npy"):
+            with archive.open(name, "w") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                file.write(bytes(4 * 10**6))  # a thousandth of it, compressed
+    with pytest.raises(SystemExit, match=r"features: \(.*\) is larger than the file"):
+        drawn("embeddings", tmp_path, method="pca")
+
+
+def test_embeddings_that_are_all_the_same_are_drawn_without_a_word(tmp_path):
+    path = write_run(tmp_path / "run") / "test_embeddings.npz"
+    np.savez(path, features=FEATURES * 0, labels=LABELS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = drawn("embeddings", tmp_path, method="pca")
+    assert panel_titles(figure) == ["CE+SCL (λ 0.9, τ 0.3)\ntest accuracy 80.0"]
+
+
+def test_what_training_could_not_represent_is_a_gap(tmp_path):
+    path = write_run(tmp_path / "run", points=0) / "result.json"
+    result = json.loads(path.read_text())
+    result["curves"]["train_inner"]["loss"] = [[10, 2.0], [20, np.nan], [30, np.inf], [40, 1.0]]
+    path.write_text(json.dumps(result))
+    training = drawn("curves", tmp_path, metric=None).axes[1]
+    assert training.lines[0].get_xydata().tolist() == [[10, 2.0], [40, 1.0]]

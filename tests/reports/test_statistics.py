@@ -2,15 +2,16 @@
 
 import itertools
 import math
-import statistics as standard
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pandas import DataFrame, Series
 from scipy import stats
 
-from fairseq_scl.reports.statistics import Comparison, Spread, best, compare, holm, spread
+from fairseq_scl.reports import statistics
+from fairseq_scl.reports.statistics import Comparison, compare
 
 pytestmark = pytest.mark.filterwarnings("error")
 relaxed = settings(deadline=None, max_examples=60)
@@ -19,25 +20,22 @@ draws = st.tuples(st.integers(1, 5), st.integers(1, 5))
 pairs = st.lists(st.tuples(percents, percents), min_size=2, max_size=8)
 
 
-def numbered(values):
-    return {(number, 1): value for number, value in enumerate(values, 1)}
+def best(validation, count, maximize):
+    """The best draws of a dictionary of validation metrics by draw."""
+    columns = ["validation", "draw", "maximize", "all"]
+    rows = [(value, draw, maximize, 1) for draw, value in sorted(validation.items())]
+    return statistics.best(DataFrame(rows, columns=columns), ["all"], count)["draw"].tolist()
+
+
+def holm(p_values):
+    """The corrected values of a list, None for what is undefined."""
+    corrected = statistics.holm(Series(p_values, dtype=float))
+    return [None if math.isnan(p) else p for p in corrected]
 
 
 def compare_pairs(pairs):
     ours, baseline = zip(*pairs, strict=True)
-    return compare(numbered(ours), numbered(baseline))
-
-
-@relaxed
-@given(st.lists(percents, min_size=2, max_size=20))
-def test_spread_is_mean_and_sample_std(values):
-    expected = standard.mean(values), standard.stdev(values)
-    assert spread(values) == pytest.approx(expected, abs=1e-9)
-
-
-def test_spread_of_too_few_values_is_undefined():
-    assert spread([]) == Spread(None, None)
-    assert spread([3.5]) == Spread(3.5, None)
+    return compare(Series(ours), Series(baseline))
 
 
 @relaxed
@@ -113,8 +111,8 @@ def test_a_comparison_turned_round_changes_its_sign_only(pairs):
 
 
 def test_only_common_draws_are_compared():
-    ours = {(1, 1): 60.0, (2, 1): 62.0, (3, 1): 70.0, (9, 9): 0.0}
-    baseline = {(3, 1): 61.0, (4, 1): 99.0, (2, 1): 59.0, (1, 1): 60.0}
+    ours = Series({"1/1": 60.0, "2/1": 62.0, "3/1": 70.0, "9/9": 0.0})
+    baseline = Series({"3/1": 61.0, "4/1": 99.0, "2/1": 59.0, "1/1": 60.0})
     assert compare(ours, baseline) == compare_pairs([(60, 60), (62, 59), (70, 61)])
     assert compare(ours, baseline).pairs == 3
 
@@ -133,7 +131,7 @@ def test_what_is_undefined_is_none_without_a_warning(pairs, expected):
 
 
 def test_no_pair_and_no_number_have_no_p():
-    assert compare({(1, 1): 5.0}, {(2, 1): 5.0}) == Comparison(0)
+    assert compare(Series({"1/1": 5.0}), Series({"2/1": 5.0})) == Comparison(0)
     nan = compare_pairs([(math.nan, 1), (2, 1)])
     assert (nan.pairs, nan.p_t, nan.p_wilcoxon) == (2, None, None)
 

@@ -1,6 +1,7 @@
 """Studies: many runs through Hydra's multirun, killed and started again."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from conftest import ROOT, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairseq_scl.reports.results import read_runs
+from fairseq_scl.reports import frame
 from fairseq_scl.studies.progress import number_of_runs
 
 
@@ -52,24 +53,26 @@ def finished(recipe, tmp_path_factory):
 def outcomes(folder):
     """Each run's metrics; what depends on the clock is left out."""
     return {
-        str(run.folder.relative_to(folder)): {
-            key: run.result[key] for key in ("valid", "test", "manifest", "updates")
+        str(path.parent.relative_to(folder)): {
+            key: json.loads(path.read_text())[key]
+            for key in ("valid", "test", "manifest", "updates")
         }
-        for run in read_runs(folder)
+        for path in folder.rglob("result.json")
     }
 
 
 def test_a_study_makes_every_run(finished):
-    runs = read_runs(finished)
-    assert [(run.loss[:6], run.draw) for run in runs] == [
-        ("CE", (1, 1)), ("CE", (2, 2)), ("CE+SCL", (1, 1)), ("CE+SCL", (2, 2))
+    runs = frame(finished)
+    assert [(loss[:6], draw) for loss, draw in zip(runs["loss"], runs["draw"], strict=True)] == [
+        ("CE", "1/1"), ("CE", "2/2"), ("CE+SCL", "1/1"), ("CE+SCL", "2/2")
     ]  # fmt: skip
-    for one in runs:
-        assert not list(one.folder.glob("*.pt"))  # tested, so no longer needed
-        assert one.result["updates"] in (2, 4)
-        assert one.result["seconds"] > 0
-        assert one.result["peak_memory_mib"] > 50
-        steps = [step for step, _ in one.result["curves"]["train_inner"]["ce_loss"]]
+    for folder in runs["folder"]:
+        assert not list(folder.glob("*.pt"))  # tested, so no longer needed
+        result = json.loads((folder / "result.json").read_text())
+        assert result["updates"] in (2, 4)
+        assert result["seconds"] > 0
+        assert result["peak_memory_mib"] > 50
+        steps = [step for step, _ in result["curves"]["train_inner"]["ce_loss"]]
         assert steps == [1, 2, 3, 4]  # and nothing of the run before it in the same process
 
 
@@ -106,7 +109,7 @@ def test_a_failed_run_is_told_and_does_not_stop_the_others(recipe, tmp_path):
     assert "3/3 runs, 0 skipped, 0 running, 1 failed" in result.stderr
     assert "draw1: failed: fairseq-scl: error: --scl-weight 1.5 must be in [0, 1]" in result.stderr
     assert "Traceback" not in result.stderr
-    assert [run.failed for run in read_runs(tmp_path)] == [False, False, True]
+    assert frame(tmp_path)["error"].notna().tolist() == [False, False, True]
     failed = json.loads((tmp_path / "weight1.5" / "draw1" / "failed.json").read_text())
     assert failed["config"]["criterion"]["scl_weight"] == 1.5
     report = run("fairseq-scl", "report", tmp_path)
@@ -115,10 +118,10 @@ def test_a_failed_run_is_told_and_does_not_stop_the_others(recipe, tmp_path):
 
 def test_a_search_does_not_read_the_test_set(recipe, tmp_path):
     assert study(recipe, tmp_path, "split=null", "criterion.scl_weight=0.9").returncode == 0
-    [one] = read_runs(tmp_path)
-    assert one.test is None and one.knn is None
-    assert one.valid > 0
-    assert not (one.folder / "test_embeddings.npz").exists()
+    [one] = frame(tmp_path).to_dict("records")
+    assert math.isnan(one["test"]) and math.isnan(one["knn"])
+    assert one["validation"] > 0
+    assert not (one["folder"] / "test_embeddings.npz").exists()
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
