@@ -397,12 +397,13 @@ def test_arrays_are_not_as_large_as_their_header_says(tmp_path, shape):
         drawn("embeddings", tmp_path, method="pca")
 
 
-def test_embeddings_that_are_all_the_same_are_drawn_without_a_word(tmp_path):
+@pytest.mark.parametrize("method", projection.METHODS)
+def test_embeddings_that_are_all_the_same_are_drawn_without_a_word(tmp_path, method):
     path = write_run(tmp_path / "run") / "test_embeddings.npz"
     np.savez(path, features=FEATURES * 0, labels=LABELS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = drawn("embeddings", tmp_path, method="pca")
+        figure = drawn("embeddings", tmp_path, method=method)
     assert panel_titles(figure) == ["CE+SCL (λ 0.9, τ 0.3)\ntest accuracy 80.0"]
 
 
