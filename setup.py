@@ -26,7 +26,8 @@ setup(
         "huggingface_hub",  # encoders of the hub
         "numpy",
         "omegaconf>=2.3",
-        "pandas",  # results as a table
+        "jinja2",  # pandas' LaTeX
+        "pandas>=2.1",  # results as a table
         "pydantic>=2",  # the schema of every file that is read
         "scikit-learn",  # t-SNE, nearest neighbours
         "scipy>=1.15",  # rank correlation, paired tests (exact with ties since 1.15)
@@ -36,6 +37,7 @@ setup(
         "tokenizers>=0.20",  # tokenizer.json
         "sentencepiece",  # XLM-R, CamemBERT
         "safetensors",  # weights of Hugging Face models
+        "tabulate",  # pandas' Markdown
         "tensorboard",
         "tqdm",
     ],

@@ -141,7 +141,8 @@ def finished(
 ) -> Figure:
     """Write the caption below the panels and the legend above, as many names a row as fit.
 
-    A legend that would take more than a third of the height is left out, which the caption says.
+    A legend of many names that would take more than a third of the height, or one that is wider
+    than the page, is left out; the caption says so.
 
     Args:
         kind: what the names are of.
@@ -165,10 +166,9 @@ def finished(
     single.remove()
     space = single.columnspacing * single.prop.get_size_in_points() / 72 * figure.dpi
     columns = min(len(names), int((figure.bbox.width + space) // (size.width + space)))
-    if (
-        columns
-        and size.height * math.ceil(len(names) / columns) / len(names) < figure.bbox.height / 3
-    ):
+    rows = math.ceil(len(names) / max(1, columns))
+    small = rows * size.height / len(names) < figure.bbox.height / 3
+    if columns and (small or len(names) <= len(COLOURS)):
         legend(columns)
     else:
         figure.supxlabel(f"{caption}; {len(names)} {kind}")

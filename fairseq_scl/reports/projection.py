@@ -74,8 +74,9 @@ def project(features: np.ndarray, method: str) -> np.ndarray:
     """
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.maximum(lengths, 1e-12)
-    with np.errstate(invalid="ignore"):  # of points that are all the same
-        return pca(unit) if method == "pca" else tsne(unit)
+    if (unit == unit[0]).all():  # there is no direction; t-SNE would crash
+        return np.zeros((len(unit), 2))
+    return pca(unit) if method == "pca" else tsne(unit)
 
 
 def pca(features: np.ndarray) -> np.ndarray:

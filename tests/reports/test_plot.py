@@ -234,6 +234,17 @@ def test_more_losses_than_a_picture_tells_apart(tmp_path):
         drawn("curves", tmp_path, metric=None)
 
 
+def test_a_small_picture_names_all_its_losses(tmp_path):
+    for i in range(8):
+        for shots in (20, 100):
+            folder = tmp_path / f"{i}-{shots}"
+            write_run(folder, weight=(i + 1) / 10, num_shots=shots, points=0)
+    with matplotlib.rc_context(figures.STYLE):
+        figure = drawn("shots", tmp_path)
+    assert figure.get_figwidth() == 3.3
+    assert len(figure.legends[0].get_texts()) == 8
+
+
 def test_lines_are_means_with_the_sample_standard_deviation():
     values = DataFrame({"x": [100, 20, 100, 100], "value": [1.0, 3.0, 2.0, 4.0]})
     data = values.assign(loss="CE", panel=0, apart=False, title="", y_name="")
@@ -397,12 +408,13 @@ def test_arrays_are_not_as_large_as_their_header_says(tmp_path, shape):
         drawn("embeddings", tmp_path, method="pca")
 
 
-def test_embeddings_that_are_all_the_same_are_drawn_without_a_word(tmp_path):
+@pytest.mark.parametrize("method", projection.METHODS)
+def test_embeddings_that_are_all_the_same_are_drawn_without_a_word(tmp_path, method):
     path = write_run(tmp_path / "run") / "test_embeddings.npz"
     np.savez(path, features=FEATURES * 0, labels=LABELS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = drawn("embeddings", tmp_path, method="pca")
+        figure = drawn("embeddings", tmp_path, method=method)
     assert panel_titles(figure) == ["CE+SCL (λ 0.9, τ 0.3)\ntest accuracy 80.0"]
 
 
