@@ -16,6 +16,7 @@ import torch
 from conftest import PACKAGE, ROOT, SHARED, prepare
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import mutations
 from omegaconf import OmegaConf
 
 from fairseq_scl.back_translation import back_translate
@@ -24,6 +25,7 @@ from fairseq_scl.cli import main
 from fairseq_scl.data import manifest, sampling
 from fairseq_scl.data.rows import Choices
 from fairseq_scl.data.translations import load_augmented
+from fairseq_scl.errors import UserError
 from fairseq_scl.preparation.tables import Columns, read_file
 
 ROWS = [
@@ -399,7 +401,7 @@ def test_an_unfinished_folder_is_not_loaded(tmp_path):
         ("--batch-size 0", "--batch-size 0 must be at least 1"),
         ("--num-shots 7", "--num-shots 7 of .*: 7 rows asked for, but the data has 6"),
         ("--num-shots 2 --manifest x", "give either --manifest or --num-shots"),
-        ("--manifest nowhere.json", "nowhere.json: No such file"),
+        ("--manifest nowhere.json", r"nowhere.json cannot be read \(No such file"),
         ("--forward nowhere.pt", "--forward nowhere.pt: no such checkpoint"),
         ("--encoder nowhere", "nowhere/dict.txt is missing"),
         ("--bpe subword_nmt", "has no bpecodes or code, which --bpe subword_nmt reads"),
@@ -495,12 +497,23 @@ def test_another_model_in_the_same_folder_is_refused(translate, pairs, models, t
         translate(pairs, "--forward", other)
 
 
-@pytest.mark.parametrize("line", ["{}", "no JSON", '{"row": 0, "copy": 0, "sentences": ["a"]}'])
-def test_a_damaged_line_is_named(translate, pairs, line):
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("{}", "row: Field required"),
+        ("no JSON", "the whole: Invalid JSON"),
+        ("[" * 100_000, "the whole: Invalid JSON: recursion limit exceeded"),
+        ('{"row": 0, "copy": 0, "sentences": ["a"]}', "not of a row of the training text"),
+        ('{"row": 10, "copy": 0, "sentences": ["a", "b"]}', "not of a row of the training text"),
+        ('{"row": -1, "copy": 0, "sentences": ["a", "b"]}', "row: Input should be greater"),
+        ('{"row": 0, "copy": 0, "sentences": [1, 2]}', "sentences.0: Input should be a valid str"),
+    ],
+)
+def test_a_damaged_line_is_named(translate, pairs, line, told):
     path = translate(pairs, "--copies", 1) / "augmented.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("".join(f"{text}\n" for text in [*lines, line]))
-    with pytest.raises(SystemExit, match=r"augmented.jsonl, row 7: damaged"):
+    with pytest.raises(SystemExit, match=rf"augmented.jsonl, row 7: {told}"):
         translate(pairs)
 
 
@@ -509,6 +522,26 @@ def test_a_second_copy_of_a_line_is_named(translate, pairs):
     path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
     with pytest.raises(SystemExit, match=r"row 7: .*a copy that stands above"):
         translate(pairs)
+
+
+def test_whatever_else_stands_in_the_settings_is_told_in_one_line(translate, pairs):
+    path = translate(pairs, "--copies", 1) / "settings.json"
+    said = json.loads(path.read_text())
+    for what, changed in mutations(said):
+        path.write_text(json.dumps(changed))
+        with pytest.raises(UserError, match="settings.json") as error:
+            translate(pairs, "--copies", 1)
+        assert len(str(error.value).splitlines()) == 1, what
+
+
+def test_whatever_else_stands_in_an_index_is_told_in_one_line(tmp_path):
+    said = {"rows": [0, 0, 2], "copies": [0, 1, 0]}
+    for what, changed in mutations(said):
+        (tmp_path / "index.json").write_text(json.dumps(changed))
+        try:
+            load_augmented(tmp_path)
+        except UserError as error:
+            assert str(error).count("index.json: ") == 1, what  # noqa: PT017
 
 
 def test_text_of_unknown_settings_is_refused(translate, pairs):
