@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models, and several processes on two cores
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test waits for the hub; some have one of their own
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 PACKAGE = ROOT / "fairseq_scl"
