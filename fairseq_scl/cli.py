@@ -8,7 +8,6 @@ import sys
 from fairseq_scl.errors import NO_FAIRSEQ, UserError
 
 COMMANDS = {
-    "download": ("preparation.download", "fetch GLUE or RoBERTa, checked and unpacked"),
     "import-model": ("encoders.import_model", "turn a Hugging Face encoder into a fairseq one"),
     "prepare": ("preparation.prepare", "turn labelled sentences into fairseq's binarized data"),
     "back-translate": (
