@@ -17,7 +17,7 @@ SHARED = ROOT.parent / "shared" / "data"
 PACKAGE = ROOT / "fairseq_scl"
 PROGRAMS = (
     "test_distributed", "test_export", "test_export_onnx", "test_export_setfit", "test_memory",
-    "test_roberta_large", "test_scripts",
+    "test_hub", "test_hub_model", "test_roberta_large", "test_scripts",
 )  # fmt: skip
 
 

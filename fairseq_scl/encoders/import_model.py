@@ -112,8 +112,8 @@ def download(name: str) -> Path:
     except (OSError, ValueError) as error:
         reason = f"the hub does not give it: {first_line(error)}"
     raise UserError(
-        f"{name} is no folder, and {reason}; elsewhere, download it with 'hf download' and give "
-        "the folder; HF_ENDPOINT names a mirror"
+        f"{name} is no folder, and {reason}; download it where there is a network ('hf download') "
+        "and give the folder, or set HF_ENDPOINT to a mirror"
     )
 
 

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 #: what the hub calls a split
 SPLITS = {"train": ("train",), "valid": ("validation", "valid", "dev"), "test": ("test",)}
+MIRROR = "set HF_ENDPOINT to a mirror"
 REMEDY = (
-    "elsewhere, download it with 'hf download --repo-type dataset' and give the folder, "
-    "--data hf:FOLDER; HF_ENDPOINT names a mirror"
+    "download it where there is a network ('hf download --repo-type dataset') and give the folder "
+    f"(--data hf:FOLDER), or {MIRROR}"
 )
 GLUE_NAME = "nyu-mll/glue"
 GLUE_SENTENCES = {"MRPC": PAIR, "MNLI": ("premise", "hypothesis")}  # unlike in GLUE's own files
@@ -70,7 +71,7 @@ def glue_hub_tables(task: str) -> dict[str, Table]:
     """
     published = GLUE[task]
     source = f"{GLUE_NAME}:{task.replace('-', '').lower()}"
-    builder = _fetch(source, f"or give GLUE's own files by --glue-dir; {REMEDY}")
+    builder = _fetch(source, f"give GLUE's own files by --glue-dir, or {MIRROR}")
     sentences = GLUE_SENTENCES.get(task, published.columns.sentences)
     tables = {}
     for split, file in published.files.items():
@@ -85,6 +86,8 @@ def _fetch(source: str, remedy: str) -> "datasets.DatasetBuilder":
     import datasets
 
     name, _, config = source.partition(":")
+    if not name:
+        raise UserError("--data hf: names no data set; hf:NAME or hf:NAME:CONFIG is wanted")
     try:
         builder = datasets.load_dataset_builder(name, config or None)
         builder.download_and_prepare()

@@ -44,10 +44,8 @@ def card(classes=(), config="default", **splits: str) -> bytes:
     text = f"configs:\n- config_name: {config}\n  data_files:\n{files}"
     if classes:
         names = "".join(f"          '{i}': {name}\n" for i, name in enumerate(classes))
-        features = (
-            "  features:\n  - name: sentence\n    dtype: string\n  - name: label\n    dtype:\n"
-        )
-        text += f"dataset_info:\n- config_name: {config}\n{features}"
+        text += f"dataset_info:\n- config_name: {config}\n  features:\n"
+        text += "  - name: sentence\n    dtype: string\n  - name: label\n    dtype:\n"
         text += f"      class_label:\n        names:\n{names}"
     return f"---\n{text}---\n".encode()
 
@@ -143,8 +141,8 @@ def test_what_the_hub_does_not_give(hub, tmp_path, encoder, name, reason):
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"fairseq-scl: error: {reason}")
-    assert "--data hf:FOLDER; HF_ENDPOINT names a mirror" in last
-    assert ("--glue-dir" in last) == name.startswith("glue")
+    assert last.endswith("or set HF_ENDPOINT to a mirror")
+    assert ("--glue-dir" if name.startswith("glue") else "--data hf:FOLDER") in last
     assert not (tmp_path / "out").exists()
 
 
@@ -200,6 +198,10 @@ def test_a_data_set_without_validation_set(tmp_path):
         f"hf:{folder} has no validation set; --valid-split names one of train, test, or a part "
         "such as 'train[90%:]'"
     )
+
+
+def test_no_name():
+    assert "--data hf: names no data set" in message("", ANY, USUAL)
 
 
 def test_mistakes_in_columns_and_splits(tmp_path):
