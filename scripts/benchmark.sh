@@ -19,6 +19,7 @@ parse "$@"
 whole_number --updates "$updates"
 whole_number --rounds "$rounds"
 [ -z "$shape" ] || known --shape "$shape" "minilm roberta-large"
+[ -n "$glue_dir" ] || fail "--glue-dir is needed: the peers read SST-2's own files"
 [ -z "$encoder" ] || fail "--encoder: the peers are compared on MiniLM"
 set_up
 peers=$PWD/.venv-peers

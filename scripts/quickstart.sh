@@ -5,7 +5,7 @@
 #   bash scripts/quickstart.sh [OPTION ...]
 #
 #   --data NAME      sample (default: sentences shipped with the package) or glue:TASK
-#   --glue-dir DIR   where DIR/TASK/train.tsv lies, for glue:TASK
+#   --glue-dir DIR   where DIR/TASK/train.tsv lies, for glue:TASK (default: from the Hugging Face hub)
 #   --encoder DIR    a Hugging Face, fairseq or imported encoder folder (default: MiniLM-L6)
 #   --shots N        training sentences in total (default: 20)
 #   --draws D        draws of them, each trained with both losses (default: 3)
@@ -33,8 +33,7 @@ whole_number --draws "$draws"
 case $data in
   sample) protocol=given ;;
   glue:STS-B) fail "glue:STS-B is a regression, it has no classes to contrast" ;;
-  glue:?*) protocol=few-shot
-    if [ -z "$glue_dir" ]; then fail "--data $data needs --glue-dir"; fi ;;
+  glue:?*) protocol=few-shot ;;
   *) fail "--data $data must be sample or glue:TASK" ;;
 esac
 [ -z "$encoder" ] || encoder=$(realpath "$encoder")

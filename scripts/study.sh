@@ -5,7 +5,7 @@ Options of every study:
   --tasks "T ..."       data sets                                (default: __TASKS__)
   --draws D             draws, each trained with every loss      (default: 10)
   --encoder DIR         a Hugging Face, fairseq or imported encoder folder  (default: MiniLM-L6)
-  --glue-dir DIR        where DIR/TASK/train.tsv lies; download_glue.sh makes it  (default: glue)
+  --glue-dir DIR        where DIR/TASK/train.tsv lies  (default: from the Hugging Face hub)
   --scl-weight W        lambda of CE+SCL                         (default: 0.9)
   --scl-temperature T   tau                                      (default: 0.3)
   --jobs J              runs side by side on this machine        (default: its cores; 1 on a GPU)
@@ -25,7 +25,7 @@ usage() {
 
 # Sets the variables named like the options; "$own" lists those of the script itself.
 parse() {
-  draws=10 encoder= glue_dir=glue scl_weight=0.9 scl_temperature=0.3 jobs= slurm= output=studies
+  draws=10 encoder= glue_dir= scl_weight=0.9 scl_temperature=0.3 jobs= slurm= output=studies
   dry_run= overrides=()
   local name known_options
   while [ $# -gt 0 ]; do
@@ -79,7 +79,8 @@ set_up() {
   local task
   for task in $tasks; do known --tasks "$task" "$allowed"; done
   [ -z "$encoder" ] || [ -d "$encoder" ] || fail "--encoder $encoder is no folder"
-  output=$(realpath -m "$output") glue_dir=$(realpath -m "$glue_dir")
+  output=$(realpath -m "$output")
+  [ -z "$glue_dir" ] || glue_dir=$(realpath -m "$glue_dir")
   [ -z "$encoder" ] || encoder=$(realpath "$encoder")
   cd "$(dirname "$0")/.."
   [ -n "$dry_run" ] || bash scripts/setup.sh
@@ -103,7 +104,7 @@ set_up() {
 
 prepare() { # data set
   [ -e "$data_dir/$1" ] && return
-  local source=(--data "glue:$1" --glue-dir "$glue_dir")
+  local source=(--data "glue:$1" ${glue_dir:+--glue-dir "$glue_dir"})
   case $1 in
     sample) source=(--data sample) ;;
     Amazon-2 | Yelp-2) source=(--data "${1,,}" --data-dir "$review_dir/${1,,}") ;;

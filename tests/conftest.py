@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models, and several processes on two cores
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test waits for the hub; some have one of their own
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 PACKAGE = ROOT / "fairseq_scl"
 PROGRAMS = (
     "test_distributed", "test_export", "test_export_onnx", "test_export_setfit", "test_memory",
-    "test_roberta_large", "test_scripts",
+    "test_hub", "test_hub_model", "test_roberta_large", "test_scripts",
 )  # fmt: skip
 
 

@@ -186,7 +186,6 @@ def test_the_quickstart_ends_with_a_table_and_a_picture(encoder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("--data glue:SST-2", "needs --glue-dir"),
         ("--data mine", "must be sample or glue:TASK"),
         ("--data glue:STS-B --glue-dir x", "is a regression"),
         ("--shots many", "must be a whole number"),

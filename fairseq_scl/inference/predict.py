@@ -1,9 +1,9 @@
 """Label sentences with a fine-tuned model.
 
-INPUT is a .tsv, .csv or .jsonl with named columns, any other file with a sentence a line (for
-pairs, a tab between the two), or '-', standard input. Each row becomes a JSON object on a line of
-its own, in the order of the input: {"label": ..., "probabilities": {...}}. Rows are read and
-written 1,024 at a time.
+INPUT is a .tsv, .csv, .jsonl, .json or .parquet with named columns, a .txt (or a name without
+ending) with a sentence a line (for pairs, a tab between the two), or '-', standard input. Each row
+becomes a JSON object on a line of its own, in the order of the input: {"label": ...,
+"probabilities": {...}}. Rows are read and written 1,024 at a time.
 
     echo "a joy to watch" | fairseq-scl predict checkpoints/sst2-20-draw1
     fairseq-scl predict checkpoints/sst2-20-draw1 reviews.csv --sentence text --output labels.jsonl
@@ -12,7 +12,7 @@ written 1,024 at a time.
 
 --neighbours shows what a prediction resembles: "neighbours": [{"sentence": ..., "label": ...,
 "similarity": ...}, ...] (of pairs "sentences": [..., ...]), the K labelled sentences of FILE whose
-vectors are nearest by their cosine, the nearest first. FILE is a .tsv, .csv or .jsonl with the same
+vectors are nearest by their cosine, the nearest first. FILE has named columns, the same
 --sentence columns and a --label, one of the model's classes; all of it is encoded before INPUT.
 
 The last form writes submission/MNLI-m.tsv and MNLI-mm.tsv as gluebenchmark.com takes them (AX: the
@@ -35,7 +35,6 @@ from fairseq_scl.inference.classifier import CHECKPOINT, Classifier, Prediction,
 from fairseq_scl.inference.neighbours import Neighbour, Neighbours
 from fairseq_scl.preparation.prepare import check_labels, columns, look_through
 from fairseq_scl.preparation.tables import (
-    READERS,
     SUBMISSIONS,
     Table,
     decoded,
@@ -110,9 +109,9 @@ def read_rows(args: argparse.Namespace) -> Iterable[tuple[str, ...]]:
     if args.input == "-":
         return (tuple(text.split("\t")) for _, text in decoded(sys.stdin.buffer, "standard input"))
     path = Path(args.input)
-    if path.suffix in READERS:
-        return [row.sentences for row in read_file(path, columns(args, label=""))]
-    return [tuple(text.split("\t")) for _, text in lines(path)]
+    if path.suffix.lower() in ("", ".txt"):
+        return [tuple(text.split("\t")) for _, text in lines(path)]
+    return [row.sentences for row in read_file(path, columns(args, label=""))]
 
 
 def read_labelled(args: argparse.Namespace, classifier: Classifier) -> Neighbours:

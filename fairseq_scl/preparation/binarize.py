@@ -109,7 +109,7 @@ def writing_lines(
 
 
 def writing_labels(
-    rows: Iterable[Row], path: Path, classes: Sequence[str], stem: Path
+    rows: Iterable[Row], path: Path | str, classes: Sequence[str], stem: Path
 ) -> Iterator[Row]:
     """The rows, whose class ids become fairseq's label data on the way.
 

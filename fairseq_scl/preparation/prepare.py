@@ -1,18 +1,21 @@
 """Turn labelled sentences into fairseq's binarized data, with the encoder's own tokenizer.
 
-    fairseq-scl prepare data/sst2 --encoder encoders/minilm --data glue:SST-2 --glue-dir ~/glue
+    fairseq-scl prepare data/sst2 --encoder encoders/minilm --data glue:SST-2
+    fairseq-scl prepare data/trec --encoder encoders/minilm --data hf:SetFit/TREC-QC
     fairseq-scl prepare data/mine --encoder encoders/minilm \\
         --train a.csv --valid b.csv --test c.csv --sentence text --label class
 
 OUTPUT receives input0/ (and input1/ for sentence pairs), label/, text/ (the sentences themselves,
 a JSON list a row), tokenizer/ and prepared.json, which lists the source files with their checksums.
-Class ids follow the sorted labels of the training data. Files end in .tsv (unquoted), .csv or
-.jsonl. Spaces around a field are dropped. GLUE's files are compared with the published numbers.
-Of Amazon-2 and Yelp-2, which have no validation set, 5 % of train (stratified, at most 2,000)
-becomes one.
+Class ids follow the sorted labels of the training data. Files end in .tsv (unquoted), .csv, .jsonl,
+.json (an array of objects) or .parquet, text also in .gz. Spaces around a field are dropped. What
+comes from the hub is kept in its cache; HF_ENDPOINT names a mirror. GLUE is compared with the
+published numbers. Of Amazon-2 and Yelp-2, which have no validation set, 5 % of train (stratified,
+at most 2,000) becomes one.
 """
 
 import argparse
+import array
 import importlib.resources
 import json
 import math
@@ -20,31 +23,38 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from fairseq_scl.data import beside_checkpoint
 from fairseq_scl.data.beside_checkpoint import Prepared
 from fairseq_scl.encoders import encoder_folder
 from fairseq_scl.encoders.hugging_face import SPECIALS
-from fairseq_scl.encoders.tokenizers import load_tokenizer
+from fairseq_scl.encoders.tokenizers import Tokenizer, load_tokenizer
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_folder, sha256
+from fairseq_scl.preparation.hub import SPLITS as HUB_SPLITS
+from fairseq_scl.preparation.hub import glue_hub_tables, hub_tables
 from fairseq_scl.preparation.reviews import REVIEWS, review_tables
 from fairseq_scl.preparation.tables import (
     GLUE,
+    UTF8,
     Columns,
     Row,
     Table,
+    file_kind,
     file_table,
     glue_tables,
     unlike_published,
 )
 
 NUMBER = "a number"  # stands for all labels of a regression
+UNKNOWN = 3  # <unk> in fairseq's dictionaries
+MANY_CLASSES = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,11 +71,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="NAME",
         help="'sample' (sentences shipped with the package), amazon-2, yelp-2, "
-        f"or glue:TASK of {', '.join(GLUE)}",
+        f"glue:TASK of {', '.join(GLUE)}, or hf:NAME[:CONFIG] of the Hugging Face hub (NAME may be "
+        "a folder that holds such a data set)",
     )
     parser.add_argument(
-        "--glue-dir", type=Path, metavar="DIR", help="where DIR/TASK/train.tsv lies"
+        "--glue-dir",
+        type=Path,
+        metavar="DIR",
+        help="where DIR/TASK/train.tsv lies, GLUE's own files (default: from the hub)",
     )
+    for split in HUB_SPLITS:
+        parser.add_argument(
+            f"--{split}-split",
+            metavar="NAME",
+            help=f"the hub's name for the {split} data, or a part of one such as 'train[90%%:]' "
+            f"(default: {' or '.join(HUB_SPLITS[split])})",
+        )
     parser.add_argument(
         "--data-dir",
         type=Path,
@@ -79,6 +100,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sentence2", metavar="COLUMN", help="for sentence pairs")
     parser.add_argument("--label", metavar="COLUMN", default="label", help="default: %(default)s")
+    parser.add_argument(
+        "--unlabelled", action="store_true", help="the test data has no column of labels"
+    )
+    parser.add_argument(
+        "--delimiter", metavar="C", help="between the fields of a .csv, or 'tab' (default: ,)"
+    )
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="of text files, such as cp1252 (default: UTF-8)"
+    )
     parser.add_argument("--regression", action="store_true", help="labels are numbers to predict")
     parser.add_argument(
         "--max-length",
@@ -102,6 +132,8 @@ def run(args: argparse.Namespace) -> None:
     task = glue_task(args.data)
     if task:
         compare_with_published(task, tables, found, classes)
+    if classes is not None:
+        check_number_of_classes(train, classes)
 
     from fairseq_scl.data.stored import load_dictionary
 
@@ -131,10 +163,14 @@ def run(args: argparse.Namespace) -> None:
         for split, table in tables.items():
             rows = storing(table, found[split].labelled, classes, folder, split)
             stems = [folder / key / split for key in keys]
+            counting = Counting(tokenizer)
             shortened = write_sentences(
-                rows, found[split].rows, tokenizer, len(symbols), max_length, stems, split
+                rows, found[split].rows, counting, len(symbols), max_length, stems, split
             )
-            told[split] = describe(table.path, found[split], shortened)
+            told[split] = describe(table, found[split], shortened, counting)
+            if split != "train":
+                told[split]["in_train"] = in_common(found[split], found["train"])
+            warn(split, table.path, told[split], max_length)
             if task:
                 told[split]["published_rows"] = GLUE[task].published_rows[split]
         if classes is not None:
@@ -149,7 +185,7 @@ def run(args: argparse.Namespace) -> None:
             json.dumps(prepared.model_dump(), indent=1) + "\n", encoding="utf-8"
         )
     summary = ", ".join(f"{split} {entry['rows']}" for split, entry in told.items())
-    print(f"{args.output}: {summary} rows, classes: {', '.join(classes or ['(regression)'])}")
+    print(f"{args.output}: {summary} rows, classes: {first_ten(classes or ['(regression)'])}")
 
 
 def glue_task(data: str | None) -> str | None:
@@ -164,31 +200,66 @@ def read_tables(args: argparse.Namespace) -> tuple[dict[str, Table], bool]:
         raise UserError("give either --data, or --train and --valid")
     if args.data == "sample":
         folder = importlib.resources.files("fairseq_scl") / "sample_data"
-        own = {split: Path(str(folder / f"{split}.tsv")) for split in own}
         wanted = Columns(("sentence",), "label")
-    elif (task := glue_task(args.data)) is not None:
-        if args.glue_dir is None:
-            raise UserError(f"--data {args.data} needs --glue-dir")
-        return glue_tables(task, args.glue_dir), task in GLUE and GLUE[task].regression
-    elif args.data in REVIEWS:
+        files = {split: Path(str(folder / f"{split}.tsv")) for split in own}
+        return {split: file_table(path, wanted) for split, path in files.items()}, False
+    if (task := glue_task(args.data)) is not None:
+        return read_glue(task, args.glue_dir), task in GLUE and GLUE[task].regression
+    if args.data in REVIEWS:
         if args.data_dir is None:
             raise UserError(f"--data {args.data} needs --data-dir")
         return review_tables(args.data, args.data_dir), False
-    elif args.data:
+    if args.data and args.data.startswith("hf:"):
+        chosen = {split: getattr(args, f"{split}_split") for split in HUB_SPLITS}
+        return hub_tables(args.data[3:], split_columns(args), chosen), args.regression
+    if args.data:
         known = ", ".join(REVIEWS)
-        raise UserError(f"--data {args.data}: it must be 'sample', {known} or glue:TASK")
-    else:
-        if not (args.train and args.valid):
-            raise UserError("both --train and --valid are needed")
-        wanted = columns(args, args.label)
-    files = {split: path for split, path in own.items() if path}
-    tables = {split: file_table(path, wanted) for split, path in files.items()}
-    return tables, args.regression
+        raise UserError(f"--data {args.data}: it must be 'sample', {known}, glue:TASK or hf:NAME")
+    if not (args.train and args.valid):
+        raise UserError("both --train and --valid are needed")
+    return own_tables(args, {split: path for split, path in own.items() if path}), args.regression
+
+
+def read_glue(task: str, folder: Path | None) -> dict[str, Table]:
+    """A GLUE task of GLUE's own files, or of the hub."""
+    if folder is None and task in GLUE:
+        return glue_hub_tables(task)
+    return glue_tables(task, folder or Path())
+
+
+def own_tables(args: argparse.Namespace, files: dict[str, Path]) -> dict[str, Table]:
+    """A user's own files."""
+    if args.delimiter is not None and ".csv" not in map(file_kind, files.values()):
+        raise UserError("--delimiter is for a .csv")
+    delimiter = None if args.delimiter is None else delimiter_named(args.delimiter)
+    wanted = split_columns(args)
+    return {
+        split: file_table(path, wanted[split], delimiter, args.encoding or UTF8)
+        for split, path in files.items()
+    }
+
+
+def delimiter_named(name: str) -> str:
+    """The character that `--delimiter` names."""
+    character = "\t" if name in ("tab", "\\t") else name
+    if len(character) != 1 or character in ' "\r\n':
+        raise UserError(f"--delimiter {name!r}: it must be one character, or tab")
+    return character
+
+
+def split_columns(args: argparse.Namespace) -> dict[str, Columns]:
+    """The columns of each split; a test set without labels must be meant."""
+    wanted = columns(args, args.label)
+    label = "" if args.unlabelled else wanted.label
+    test = Columns(wanted.sentences, label, must_have_label=bool(label))
+    return {"train": wanted, "valid": wanted, "test": test}
 
 
 def columns(args: argparse.Namespace, label: str) -> Columns:
     """The columns of a user's file: those that --sentence and --sentence2 name, and `label`."""
     names = (args.sentence, args.sentence2) if args.sentence2 else (args.sentence,)
+    if len({*names, label}) <= len(names):
+        raise UserError("--sentence, --sentence2 and --label must name different columns")
     return Columns(names, label)
 
 
@@ -200,6 +271,7 @@ class Found(NamedTuple):
         empty: rows with an empty sentence.
         labels: how often each label occurs, in the order of their first rows; None is no label.
         first_rows: the row of the file in which each label occurs first.
+        hashes: of each row's sentences.
     """
 
     rows: int
@@ -207,11 +279,12 @@ class Found(NamedTuple):
     empty: int
     labels: dict[str | None, int]
     first_rows: dict[str | None, int]
+    hashes: array.array
 
     @property
     def labelled(self) -> bool:
         """Whether any row has a label."""
-        return any(label is not None for label in self.labels)
+        return any(self.labels)
 
 
 def look_through(table: Table, regression: bool) -> Found:
@@ -224,32 +297,45 @@ def look_through(table: Table, regression: bool) -> Found:
     rows = sentences = empty = 0
     labels: Counter[str | None] = Counter()
     first_rows: dict[str | None, int] = {}
-    for row in tqdm(table, desc=f"read {table.path.name}", unit="rows", leave=False):
+    hashes = array.array("q")
+    for row in tqdm(table, desc=f"read {Path(table.path).name}", unit="rows", leave=False):
         rows += 1
         sentences = len(row.sentences)
         empty += not all(row.sentences)
+        hashes.append(hash(row.sentences))
         label = row.label
-        if regression and label is not None:
+        if regression and label:
             check_number(label, f"{table.path}, row {row.line}")
             label = NUMBER  # as there may be as many as rows
         labels[label] += 1
         first_rows.setdefault(label, row.line)
-    return Found(rows, sentences, empty, labels, first_rows)
+    return Found(rows, sentences, empty, labels, first_rows, hashes)
+
+
+def in_common(some: Found, others: Found) -> int:
+    """How many of some rows have the sentences of one of the others."""
+    return int(np.isin(np.array(some.hashes), np.array(others.hashes)).sum())
 
 
 def check_number(label: str, where: str) -> None:
     """Refuse what is no finite number."""
-    try:
-        usable = math.isfinite(float(label))
-    except ValueError:
-        usable = False
-    if not usable:
+    if finite(label) is None:
         raise UserError(f"{where}: label '{label}' is not a number")
 
 
-def class_names(path: Path, first_rows: Mapping[str | None, int]) -> list[str]:
+def finite(text: str) -> float | None:
+    """The number that a text is, unless it is none or not finite."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def class_names(path: Path | str, first_rows: Mapping[str | None, int]) -> list[str]:
     """The labels of the training data, sorted; by value if all are integers."""
     names = []
+    numbers: dict[float, str] = {}
     for name, line in first_rows.items():
         if not name:
             raise UserError(f"{path}, row {line}: no label")
@@ -258,17 +344,22 @@ def class_names(path: Path, first_rows: Mapping[str | None, int]) -> list[str]:
         if name in SPECIALS or name.startswith("madeupword"):
             raise UserError(f"{path}, row {line}: label '{name}' is fairseq's own")
         names.append(name)
+        if (number := finite(name)) is not None and numbers.setdefault(number, name) != name:
+            raise UserError(
+                f"{path}, row {line}: labels '{numbers[number]}' and '{name}' are the same number; "
+                "are they one class? write them alike"
+            )
     numeric = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
     return sorted(names, key=lambda name: (int(name) if numeric else 0, name))
 
 
-def check_labels(path: Path, found: Found, classes: list[str] | None, required: bool) -> None:
+def check_labels(path: Path | str, found: Found, classes: list[str] | None, required: bool) -> None:
     """Refuse labels that cannot be used, naming file and row."""
     if not required and not found.labelled:
         return
     for label, line in found.first_rows.items():
         where = f"{path}, row {line}"
-        if label is None:
+        if not label:
             raise UserError(f"{where}: no label")
         if classes is not None and label not in classes:
             raise UserError(
@@ -290,6 +381,15 @@ def compare_with_published(
     for split, table in tables.items():
         if told := unlike_published(task, split, found[split].rows):
             print(f"{table.path}: warning: {told}", file=sys.stderr)
+
+
+def check_number_of_classes(path: Path | str, classes: list[str]) -> None:
+    """Refuse a single class; warn of very many."""
+    if len(classes) == 1:
+        raise UserError(f"{path}: only one class ({classes[0]}), there is nothing to learn")
+    if len(classes) > MANY_CLASSES:
+        told = f"{len(classes):,} classes ({first_ten(classes)})"
+        print(f"{path}: warning: {told}: is --label the right column?", file=sys.stderr)
 
 
 def first_ten(names: list[str]) -> str:
@@ -326,16 +426,48 @@ def storing(
     return writing_labels(rows, table.path, classes, folder / "label" / split)
 
 
-def describe(path: Path, found: Found, shortened: int) -> dict:
-    """The entry of a split in `prepared.json`; warns of empty sentences."""
-    if found.empty:
-        told = f"{found.empty} rows have an empty sentence (kept)"
-        print(f"{path}: warning: {told}", file=sys.stderr)
+class Counting:
+    """A tokenizer that counts the tokens it gives, and those of them that are unknown."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        self.tokens = self.unknown = 0
+
+    def __call__(self, sentences: Sequence[str]) -> list[np.ndarray]:
+        """The tokens of each sentence."""
+        encoded = self.tokenizer(sentences)
+        tokens = np.concatenate(encoded)
+        self.tokens += len(tokens)
+        self.unknown += int((tokens == UNKNOWN).sum())
+        return encoded
+
+
+def describe(table: Table, found: Found, shortened: int, counted: Counting) -> dict:
+    """The entry of a split in `prepared.json`."""
+    path = table.path
+    of_hub = {"file": path, "revision": table.revision}
+    source = {"file": path.name, "sha256": sha256(path)} if isinstance(path, Path) else of_hub
     return {
-        "file": path.name,
-        "sha256": sha256(path),
+        **source,
         "rows": found.rows,
         "labelled": found.labelled,
         "empty": found.empty,
         "shortened": shortened,
+        "tokens": counted.tokens,
+        "unknown": counted.unknown,
     }
+
+
+def warn(split: str, path: Path | str, told: dict, max_length: int) -> None:
+    """Say what may be amiss with a split."""
+    rows = f"of {told['rows']:,} {split} rows"
+    share = told["unknown"] / max(told["tokens"], 1)
+    notes = {
+        f"warning: {told['empty']} rows have an empty sentence (kept)": told["empty"],
+        f"{told['shortened']:,} {rows} were shortened to {max_length} tokens": told["shortened"],
+        f"{share:.1%} of the tokens are unknown to the encoder": told["unknown"],
+        f"{told.get('in_train', 0):,} {rows} stand in train too": told.get("in_train"),
+    }
+    for note, matters in notes.items():
+        if matters:
+            print(f"{path}: {note}", file=sys.stderr)

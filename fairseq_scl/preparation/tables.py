@@ -2,14 +2,25 @@
 
 import bz2
 import csv
+import gzip
+import io
+import itertools
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
-from fairseq_scl.errors import UserError
+from fairseq_scl.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    import pyarrow
+
+LONGEST_FIELD = 1 << 24  # characters of a CSV's field: a quote that is never closed ends there
+BATCH = 1024  # rows of a parquet file in memory
+UTF8 = "utf-8"
 
 
 class Row(NamedTuple):
@@ -22,10 +33,17 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file, which each iteration reads anew."""
+    """The rows of a file, which each iteration reads anew.
 
-    path: Path
+    Attributes:
+        path: the file; the name of a data set of the hub, which has none.
+        read: the rows.
+        revision: the commit of a data set of the hub.
+    """
+
+    path: Path | str
     read: Callable[[], Iterable[Row]]
+    revision: str | None = None
 
     def __iter__(self) -> Iterator[Row]:
         """Read the file.
@@ -42,10 +60,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold the sentences and the label."""
+    """Which columns hold the sentences and the label.
+
+    Attributes:
+        sentences: one or two names.
+        label: its name; a file without it is unlabelled.
+        must_have_label: refuse a file without it.
+    """
 
     sentences: tuple[str, ...]
     label: str
+    must_have_label: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,17 +207,46 @@ def read_glue_test(task: str, folder: Path) -> dict[str, tuple[Path, list[Row]]]
     return found
 
 
-def file_table(path: Path, columns: Columns) -> Table:
-    """A user's `.tsv`, `.csv` or `.jsonl` with named columns.
+def file_table(
+    path: Path, columns: Columns, delimiter: str | None = None, encoding: str = UTF8
+) -> Table:
+    """A user's file with named columns, of any kind in `KINDS`.
 
     TSV has no quoting: a field is what stands between tabs. CSV is quoted as RFC 4180 has it.
 
+    Args:
+        delimiter: of a CSV; default: a comma.
+        encoding: of text, a name that Python knows.
+
     Raises:
-        UserError: for another ending.
+        UserError: for another ending, or something that cannot be read twice.
     """
-    if path.suffix not in READERS:
-        raise UserError(f"{path}: the name must end in {', '.join(READERS)}")
-    return Table(path, partial(READERS[path.suffix], path, columns))
+    kind = file_kind(path)
+    if kind is None:
+        raise UserError(f"{path}: the name must end in {', '.join(KINDS)} (text also with .gz)")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: not a regular file")
+    if kind == ".parquet":
+        return Table(path, partial(_read_parquet, path, columns))
+    check_encoding(encoding)
+    if kind == ".csv" and delimiter:
+        return Table(path, partial(read_csv, path, columns, delimiter=delimiter, encoding=encoding))
+    return Table(path, partial(READERS[kind], path, columns, encoding=encoding))
+
+
+def file_kind(path: Path) -> str | None:
+    """The ending that says how to read a file, one of `KINDS`; None if it says nothing."""
+    name = path.name.lower()
+    kind = Path(name.removesuffix(".gz")).suffix
+    return kind if kind in KINDS and not name.endswith(".parquet.gz") else None
+
+
+def check_encoding(encoding: str) -> None:
+    """Refuse what is no encoding of text."""
+    try:
+        "".encode(encoding)
+    except LookupError:
+        raise UserError(f"--encoding {encoding}: no encoding of text that Python knows") from None
 
 
 def read_file(path: Path, columns: Columns) -> list[Row]:
@@ -204,25 +258,38 @@ def read_file(path: Path, columns: Columns) -> list[Row]:
     return list(file_table(path, columns))
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of each line, of a `.bz2` too."""
+def lines(path: Path, encoding: str = UTF8) -> Iterator[tuple[int, str]]:
+    """Number and text of each line, of a `.bz2` or `.gz` too."""
+    openers: dict[str, Callable] = {".bz2": bz2.open, ".gz": gzip.open}
     try:
-        with bz2.open(path) if path.suffix == ".bz2" else open(path, "rb") as file:
-            yield from decoded(file, path)
-    except (OSError, EOFError) as error:
+        with openers.get(path.suffix.lower(), open)(path, "rb") as file:
+            yield from decoded(file, path, encoding)
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read ({reason})") from None
 
 
-def decoded(file: Iterable[bytes], where: object) -> Iterator[tuple[int, str]]:
+def decoded(file: IO[bytes], where: object, encoding: str = UTF8) -> Iterator[tuple[int, str]]:
     """Number and text of each line of an open file; only `\\n` and `\\r\\n` end one."""
     number = 0
     try:
-        for number, line in enumerate(file, 1):
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        for number, text in enumerate(_texts(file, encoding), 1):
+            if number == 1:
+                text = text.removeprefix("\ufeff")
             yield number, text.removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}, row {number}: not UTF-8 ({error.reason})") from None
+    except UnicodeError as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(
+            f"{where}, row {number + 1}: not {encoding.upper()} ({reason}); "
+            "prepare's --encoding names another"
+        ) from None
+
+
+def _texts(file: IO[bytes], encoding: str) -> Iterable[str]:
+    """Each line of a file, with its end."""
+    if "\n".encode(encoding) == b"\n":  # a line is decoded alone, so that an error has its number
+        return (line.decode(encoding) for line in file)
+    return io.TextIOWrapper(file, encoding, newline="\n")
 
 
 def half_character(text: str) -> bool:
@@ -230,15 +297,20 @@ def half_character(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _column_indices(
-    path: Path, header: list[str], columns: Columns
+def column_indices(
+    path: Path | str, header: list[str], columns: Columns
 ) -> tuple[list[int], int | None]:
-    """Where the sentences and the label stand; a split without the label column is unlabelled."""
+    """Where the sentences and the label stand."""
+    header = [name.strip() for name in header]
     if header == [""] or not header:
         raise UserError(f"{path} is empty")
-    for name in columns.sentences:
-        if name not in header:
-            raise UserError(f"{path}: no column '{name}'; the columns are {', '.join(header)}")
+    missing = [name for name in columns.sentences if name not in header]
+    if columns.must_have_label and columns.label not in header:
+        missing.append(columns.label)
+    if missing:
+        told = f"{path}: no column '{missing[0]}'; the columns are {', '.join(header)}"
+        unlabelled = missing == [columns.label] and columns.must_have_label
+        raise UserError(told + " (--unlabelled: there are no labels)" * unlabelled)
     label = header.index(columns.label) if columns.label in header else None
     return [header.index(name) for name in columns.sentences], label
 
@@ -248,10 +320,11 @@ def _read_tsv(
     columns: Columns,
     headless: tuple[str, ...] = (),
     skip_short_rows: bool = False,
+    encoding: str = UTF8,
 ) -> Iterator[Row]:
-    rows = lines(path)
+    rows = lines(path, encoding)
     header = list(headless) or next(rows, (0, ""))[1].split("\t")
-    sentences, label = _column_indices(path, header, columns)
+    sentences, label = column_indices(path, header, columns)
     needed = max(*sentences, -1 if label is None else label) + 1
     for number, line in rows:
         fields = line.split("\t")
@@ -267,16 +340,31 @@ def _read_tsv(
             )
 
 
-def read_csv(path: Path, columns: Columns, headless: tuple[str, ...] = ()) -> Iterator[Row]:
-    """Rows of a CSV quoted as RFC 4180 has it; `headless` names the columns of one without header.
+def read_csv(
+    path: Path,
+    columns: Columns,
+    headless: tuple[str, ...] = (),
+    delimiter: str = ",",
+    encoding: str = UTF8,
+) -> Iterator[Row]:
+    """Rows of a CSV quoted as RFC 4180 has it, but spaces may stand before a quote.
+
+    Args:
+        headless: the names of the columns of one without header.
 
     Raises:
         UserError: naming file and row, for whatever cannot be read.
     """
-    reader = csv.reader((line + "\n" for _, line in lines(path)), strict=True)
+    csv.field_size_limit(LONGEST_FIELD)
+    reader = csv.reader(
+        (line + "\n" for _, line in lines(path, encoding)),
+        delimiter=delimiter,
+        skipinitialspace=True,
+        strict=True,
+    )
     try:
         header = list(headless) or next(reader, [])
-        sentences, label = _column_indices(path, header, columns)
+        sentences, label = column_indices(path, header, columns)
         for fields in reader:
             if not fields:
                 continue
@@ -294,24 +382,78 @@ def read_csv(path: Path, columns: Columns, headless: tuple[str, ...] = ()) -> It
         raise UserError(f"{path}, row {reader.line_num}: not CSV ({error})") from None
 
 
-def _read_json_lines(path: Path, columns: Columns) -> Iterator[Row]:
-    for number, line in lines(path):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}, row {number}: not JSON ({error})") from None
+def _read_json_lines(path: Path, columns: Columns, encoding: str = UTF8) -> Iterator[Row]:
+    def records() -> Iterator[tuple[int, object]]:
+        for number, line in lines(path, encoding):
+            if line.strip():
+                try:
+                    yield number, json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise UserError(f"{path}, row {number}: not JSON ({error})") from None
+
+    return record_rows(path, columns, records())
+
+
+def _read_json(path: Path, columns: Columns, encoding: str = UTF8) -> Iterator[Row]:
+    text = "\n".join(line for _, line in lines(path, encoding))
+    if not text.strip():
+        raise UserError(f"{path} is empty")
+    try:
+        records = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        told = "one object a line belongs into a .jsonl"
+        raise UserError(f"{path}: not a JSON array ({error}); {told}") from None
+    if not isinstance(records, list):
+        raise UserError(f"{path}: not a JSON array")
+    return record_rows(path, columns, enumerate(records, 1))
+
+
+def _read_parquet(path: Path, columns: Columns) -> Iterator[Row]:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            column_indices(path, names, columns)
+            wanted = [name for name in (*columns.sentences, columns.label) if name in names]
+            batches = file.iter_batches(BATCH, columns=wanted)
+            records = itertools.chain.from_iterable(map(batch_records, batches))
+            yield from record_rows(path, columns, enumerate(records, 1))
+    except (OSError, ArrowException) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)})") from None
+
+
+def batch_records(batch: "pyarrow.RecordBatch | pyarrow.Table") -> list[dict]:
+    """The rows of a batch; fractions as text, as short as they were once written."""
+    import pyarrow
+
+    for i, column in enumerate(batch.schema):
+        if pyarrow.types.is_floating(column.type):
+            text = batch.column(i).cast(pyarrow.string())
+            batch = batch.set_column(i, column.name, text)
+    return batch.to_pylist()
+
+
+def record_rows(
+    path: Path | str, columns: Columns, records: Iterable[tuple[int, object]]
+) -> Iterator[Row]:
+    """Rows of JSON objects and the like, each with its number."""
+    first = True
+    for number, record in records:
+        where = f"{path}, row {number}"
         if not isinstance(record, dict):
-            raise UserError(f"{path}, row {number}: not a JSON object")
+            raise UserError(f"{where}: not a JSON object")
+        if first:
+            first = False
+            column_indices(path, list(record), columns)
         for name in columns.sentences:
             if not isinstance(record.get(name), str):
-                raise UserError(f"{path}, row {number}: '{name}' must be a string")
+                raise UserError(f"{where}: '{name}' must be a string")
             if half_character(record[name]):
-                raise UserError(f"{path}, row {number}: '{name}' holds half a character")
+                raise UserError(f"{where}: '{name}' holds half a character")
         label = record.get(columns.label)
         if not isinstance(label, str | int | float | None) or isinstance(label, bool):
-            raise UserError(f"{path}, row {number}: '{columns.label}' must be a string or a number")
+            raise UserError(f"{where}: '{columns.label}' must be a string or a number")
         yield Row(
             number,
             tuple(record[name].strip() for name in columns.sentences),
@@ -319,6 +461,11 @@ def _read_json_lines(path: Path, columns: Columns) -> Iterator[Row]:
         )
 
 
-Reader = Callable[[Path, Columns], Iterator[Row]]
 #: by the end of a file's name
-READERS: dict[str, Reader] = {".tsv": _read_tsv, ".csv": read_csv, ".jsonl": _read_json_lines}
+READERS: dict[str, Callable[..., Iterator[Row]]] = {
+    ".tsv": _read_tsv,
+    ".csv": read_csv,
+    ".jsonl": _read_json_lines,
+    ".json": _read_json,
+}
+KINDS = (*READERS, ".parquet")

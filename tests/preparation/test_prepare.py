@@ -298,7 +298,8 @@ def test_regression_keeps_the_numbers(tmp_path, tiny):
 
 
 def test_test_data_may_be_unlabelled(tmp_path, tiny):
-    output = prepare_rows(tmp_path, tiny, test=[(sentence,) for sentence in SENTENCES])
+    rows = [(sentence,) for sentence in SENTENCES]
+    output = prepare_rows(tmp_path, tiny, "--unlabelled", test=rows)
     assert read(output / "input0", "test") == expected_ids(tiny, SENTENCES)
     labels = {name for name in files(output) if name.startswith("label/")}
     assert labels == {"label/dict.txt", *indexed("label", "train", "valid")}
@@ -321,7 +322,7 @@ def test_a_long_pair_is_shortened(tmp_path, tiny):
 def test_pairs_of_all_lengths_fit_and_lose_no_more_than_they_must(tmp_path, tiny):
     longest, room = 32, 28
     words = ["a" * n for n in range(1, 40)]
-    rows = [(first, second, "x") for first in words for second in words]
+    rows = [(first, second, first[:2]) for first in words for second in words]
     whole = dict(zip(words, expected_ids(tiny, words), strict=True))
     assert len(whole[words[0]]) < 8 < longest < len(whole[words[-1]])
     output = prepare_pairs(tmp_path, tiny, "--max-length", longest, train=rows, valid=rows[:1])
@@ -351,8 +352,9 @@ def test_a_row_that_just_fits_stays_whole(tmp_path, tiny):
     ids = expected_ids(tiny, SENTENCES[:1])
     longest = len(ids[0]) + 1
     rows = ROWS[:1]
-    output = prepare_rows(tmp_path, tiny, "--max-length", longest, train=rows, valid=rows)
-    assert read(output / "input0", "train") == ids
+    train = [*rows, ("", "up")]
+    output = prepare_rows(tmp_path, tiny, "--max-length", longest, train=train, valid=rows)
+    assert read(output / "input0", "valid") == ids
 
 
 def test_shortened_rows_are_counted(tmp_path, tiny):
@@ -366,16 +368,16 @@ def test_shortened_rows_are_counted(tmp_path, tiny):
 def test_the_encoders_positions_are_the_default_length(tmp_path, encoder):
     flags = "--arch roberta --max-positions 24 --init-token 0\n"
     (encoder / "train_flags.txt").write_text(flags, encoding="utf-8")
-    rows = [(" ".join(SENTENCES), "x")]
+    rows = [(" ".join(SENTENCES), label) for label in "xy"]
     output = prepare_rows(tmp_path, encoder, train=rows, valid=rows)
     assert told(output)["max_length"] == 24
-    assert [1 + len(ids) for ids in read(output / "input0", "train")] == [24]
+    assert [1 + len(ids) for ids in read(output / "input0", "train")] == [24, 24]
 
 
 def test_512_is_the_default_length_of_an_encoder_without_flags(tmp_path, tiny):
-    rows = [("word " * 900, "x")]
+    rows = [("word " * 900, label) for label in "xy"]
     output = prepare_rows(tmp_path, tiny, train=rows, valid=rows)
-    assert [1 + len(ids) for ids in read(output / "input0", "train")] == [512]
+    assert [1 + len(ids) for ids in read(output / "input0", "train")] == [512, 512]
 
 
 def test_empty_sentences_are_kept_with_a_warning(tmp_path, tiny, capsys):
@@ -393,7 +395,7 @@ def test_empty_sentences_are_kept_with_a_warning(tmp_path, tiny, capsys):
 
 
 def test_prepared_json_describes_the_sources(tmp_path, tiny):
-    output = prepare_rows(tmp_path, tiny, valid=ROWS[:2], test=[("Good.",)])
+    output = prepare_rows(tmp_path, tiny, "--unlabelled", valid=ROWS[:2], test=[("Good.",)])
     splits = told(output)["splits"]
     assert list(splits) == ["train", "valid", "test"]
     assert [splits[s]["rows"] for s in splits] == [4, 2, 1]
@@ -416,6 +418,63 @@ def test_the_same_data_gives_the_same_files(tmp_path, tiny):
     assert {name: (first / name).read_bytes() for name in files(first)} == {
         name: (second / name).read_bytes() for name in files(second)
     }
+
+
+def test_prepare_says_what_may_be_amiss(tmp_path, tiny, capsys):
+    long = (" ".join(SENTENCES), "up")
+    new = ("Grüße aus 東京", "up")
+    arguments = ("--max-length", 16)
+    output = prepare_rows(tmp_path, tiny, *arguments, valid=[long], test=[new, *ROWS[1:], long])
+    lines = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path}/valid.tsv: 1 of 1 valid rows were shortened to 16 tokens" in lines
+    assert f"{tmp_path}/test.tsv: 3 of 5 test rows stand in train too" in lines
+    splits = told(output)["splits"]
+    assert [splits[split].get("in_train") for split in splits] == [None, 0, 3]
+    tokens = [len(ids) - 1 for ids in expected_ids(tiny, [long[0]])]
+    assert splits["valid"]["tokens"] == tokens[0]
+    assert "unknown" in splits["test"] and not any("unknown" in line for line in lines)
+
+
+def test_unknown_tokens_are_told(tmp_path, encoder, capsys):
+    lines = (encoder / "dict.txt").read_text(encoding="utf-8").splitlines()
+    known = [line for line in lines if not line.startswith("G ")]
+    (encoder / "dict.txt").write_text("\n".join(known) + "\n", encoding="utf-8")
+    rows = [("GG GG", "up"), ("GG", "down")]
+    output = prepare_rows(tmp_path, encoder, train=rows, valid=ROWS[:1])
+    entry = told(output)["splits"]["train"]
+    assert entry["unknown"] == 6
+    share = f"{6 / entry['tokens']:.1%} of the tokens are unknown to the encoder"
+    assert f"{tmp_path}/train.tsv: {share}" in capsys.readouterr().err.splitlines()
+
+
+def test_very_many_classes_are_a_warning_and_ten_are_named(tmp_path, tiny, capsys):
+    rows = [("Good.", f"c{i}") for i in range(1001)]
+    prepare_rows(tmp_path, tiny, train=rows, valid=rows[:1])
+    out, err = capsys.readouterr()
+    assert "warning: 1,001 classes (c0, c1, c10, " in err
+    assert out.endswith(" classes: c0, c1, c10, c100, c1000, c101, c102, c103, c104, c105, ...\n")
+
+
+def test_other_encodings_and_delimiters(tmp_path, tiny):
+    text = "sentence;label\nSchöner Tag, oder?;gut\nRegen;schlecht\n"
+    ids = expected_ids(tiny, ["Schöner Tag, oder?", "Regen"])
+    for encoding in ("cp1252", "utf-16", "utf-8"):
+        path = tmp_path / f"{encoding}.csv"
+        path.write_text(text, encoding=encoding)
+        output = prepare(
+            tmp_path / f"out-{encoding}", tiny, "--train", path, "--valid", path,
+            "--delimiter", ";", "--encoding", encoding,
+        )  # fmt: skip
+        assert read(output / "input0", "train") == ids
+    path.write_text(text.replace(";", "\t"), encoding="utf-8")
+    for i, tab in enumerate(["tab", r"\t", "\t"]):
+        arguments = ("--train", path, "--valid", path, "--delimiter", tab)
+        assert read(prepare(tmp_path / f"tab{i}", tiny, *arguments) / "input0", "train") == ids
+
+
+def test_an_empty_column_of_labels_in_test_data_is_none(tmp_path, tiny):
+    output = prepare_rows(tmp_path, tiny, test=[("Good.", ""), ("Bad.", " ")])
+    assert not told(output)["splits"]["test"]["labelled"]
 
 
 # --- GLUE and the sample sentences
@@ -634,6 +693,68 @@ def test_a_test_set_of_which_some_rows_have_labels(tmp_path, tiny):
     assert refused_arguments(tmp_path, tiny, *arguments).endswith(f"{test}, row 2: no label")
 
 
+def test_a_test_set_whose_label_column_has_another_name(tmp_path, tiny):
+    train = table(tmp_path / "train.tsv", ROWS)
+    test = table(tmp_path / "test.tsv", ROWS, ("sentence", "Label"))
+    arguments = ("--train", train, "--valid", train, "--test", test)
+    message = refused_arguments(tmp_path, tiny, *arguments)
+    told = "no column 'label'; the columns are sentence, Label (--unlabelled: there are no labels)"
+    assert message.endswith(f"{test}: {told}")
+    output = prepare(tmp_path / "meant", tiny, *arguments, "--unlabelled")
+    assert not (output / "label" / "test.bin").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--sentence", "label"),
+        ("--sentence2", "sentence"),
+        ("--sentence2", "label"),
+    ],
+)
+def test_the_same_column_twice(tmp_path, tiny, arguments):
+    message = refused(tmp_path, tiny, *arguments)
+    assert message.endswith("--sentence, --sentence2 and --label must name different columns")
+
+
+def test_one_class_only(tmp_path, tiny):
+    rows = [("Good.", "up"), ("Bad.", "up")]
+    message = refused(tmp_path, tiny, train=rows, valid=rows)
+    told = "only one class (up), there is nothing to learn"
+    assert message.endswith(f"{tmp_path / 'train.tsv'}: {told}")
+
+
+@pytest.mark.parametrize("other", ["1.0", "01", "1e0"])
+def test_the_same_number_written_in_two_ways(tmp_path, tiny, other):
+    message = refused(tmp_path, tiny, train=[("A.", "1"), ("B.", "0"), ("C.", other)])
+    told = f"labels '1' and '{other}' are the same number; are they one class? write them alike"
+    assert message.endswith(f"{tmp_path / 'train.tsv'}, row 4: {told}")
+
+
+def test_a_regression_row_without_number(tmp_path, tiny):
+    rows = [("A.", "1.5"), ("B.", "")]
+    message = refused(tmp_path, tiny, "--regression", train=rows, valid=rows[:1])
+    assert message.endswith(f"{tmp_path / 'train.tsv'}, row 3: no label")
+
+
+@pytest.mark.parametrize("delimiter", ["", "::", '"', " ", "\n"])
+def test_a_delimiter_that_is_none(tmp_path, tiny, delimiter):
+    train = tmp_path / "train.csv"
+    train.write_text("sentence,label\nGood.,a\n", encoding="utf-8")
+    arguments = ("--train", train, "--valid", train, "--delimiter", delimiter)
+    assert "must be one character, or tab" in refused_arguments(tmp_path, tiny, *arguments)
+
+
+def test_a_delimiter_without_a_csv(tmp_path, tiny):
+    assert refused(tmp_path, tiny, "--delimiter", ";").endswith("--delimiter is for a .csv")
+
+
+@pytest.mark.parametrize("name", ["latin-17", "base64"])
+def test_an_encoding_that_there_is_not(tmp_path, tiny, name):
+    message = refused(tmp_path, tiny, "--encoding", name)
+    assert message.endswith(f"--encoding {name}: no encoding of text that Python knows")
+
+
 def test_a_label_of_two_lines(tmp_path, tiny):
     train = tmp_path / "train.csv"
     train.write_text('sentence,label\nGood.,"a\nb"\n', encoding="utf-8")
@@ -641,15 +762,10 @@ def test_a_label_of_two_lines(tmp_path, tiny):
     assert "a label must be one line of text" in message
 
 
-@pytest.mark.parametrize("label", ["high", "", "nan", "inf", "1,5", "1 2"])
+@pytest.mark.parametrize("label", ["high", "nan", "inf", "1,5", "1 2"])
 def test_a_regression_label_that_is_no_number(tmp_path, tiny, label):
     message = refused(tmp_path, tiny, "--regression", train=[("A.", "1.5"), ("B.", label)])
     assert message.endswith(f"{tmp_path / 'train.tsv'}, row 3: label '{label}' is not a number")
-
-
-def test_glue_without_its_folder(tmp_path, tiny):
-    message = refused_arguments(tmp_path, tiny, "--data", "glue:SST-2")
-    assert message.endswith("--data glue:SST-2 needs --glue-dir")
 
 
 def test_an_unknown_glue_task(tmp_path, tiny):
@@ -665,7 +781,9 @@ def test_glue_that_is_not_in_its_folder(tmp_path, tiny):
 
 def test_data_that_is_neither_sample_nor_glue(tmp_path, tiny):
     message = refused_arguments(tmp_path, tiny, "--data", "sst2")
-    assert message.endswith("--data sst2: it must be 'sample', amazon-2, yelp-2 or glue:TASK")
+    assert message.endswith(
+        "--data sst2: it must be 'sample', amazon-2, yelp-2, glue:TASK or hf:NAME"
+    )
 
 
 @pytest.mark.parametrize("arguments", [(), ("--data", "sample", "--train", "a.tsv")])

@@ -1,19 +1,26 @@
 """Reading GLUE's files and a user's own."""
 
 import csv
+import gzip
 import io
 import json
+import os
 import re
+import tracemalloc
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from conftest import SHARED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairseq_scl.errors import UserError
+from fairseq_scl.preparation import tables
 from fairseq_scl.preparation.tables import (
     GLUE,
     Columns,
+    file_table,
     glue_tables,
     read_file,
     unlike_published,
@@ -479,7 +486,163 @@ def test_what_was_written_is_read(tmp_path, name, written, rows):
     assert [(*row.sentences, row.label) for row in read_file(path, SINGLE)] == expected
 
 
+ROWS = [("Good, really.", "pos"), ("Œuvre", "neg")]
+
+
+def as_json(rows):
+    return json.dumps([{"sentence": text, "label": label} for text, label in rows])
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("a.TSV", as_tsv), ("a.Csv", as_csv), ("a.JSONL", as_json_lines), ("a.Json", as_json)],
+)
+def test_the_ending_may_be_of_capitals_or_compressed(tmp_path, name, written):
+    plain = write(tmp_path / name, written(ROWS))
+    packed = write(tmp_path / f"{name}.GZ", gzip.compress(written(ROWS).encode()))
+    for path in (plain, packed):
+        assert [(*row.sentences, row.label) for row in read_file(path, SINGLE)] == ROWS
+
+
+def write_parquet(path, **columns):
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_parquet(tmp_path):
+    path = write_parquet(
+        tmp_path / "a.Parquet",
+        id=[1, 2, 3],
+        label=pyarrow.array([1, 0, None]),
+        sentence=pyarrow.array(["One.", " Two. ", "Three."]).dictionary_encode(),
+    )
+    expected = [(1, ("One.",), "1"), (2, ("Two.",), "0"), (3, ("Three.",), None)]
+    assert read_file(path, SINGLE) == expected
+
+
+def test_fractions_in_parquet_are_as_short_as_they_were(tmp_path):
+    for kind in (pyarrow.float32(), pyarrow.float64()):
+        label = pyarrow.array([3.8, 0.1, None], kind)
+        path = write_parquet(tmp_path / "a.parquet", sentence=["a", "b", "c"], label=label)
+        assert [row.label for row in read_file(path, SINGLE)] == ["3.8", "0.1", None]
+
+
+def test_parquet_is_read_a_batch_at_a_time(tmp_path):
+    many = 40 * tables.BATCH
+    path = write_parquet(
+        tmp_path / "a.parquet", sentence=["a" * 300] * many, label=[0, 1] * (many // 2)
+    )
+    tracemalloc.start()
+    assert sum(1 for _ in file_table(path, SINGLE)) == many
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * 300 * tables.BATCH
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"text": ["a"], "label": [1]}, ": no column 'sentence'; the columns are text, label"),
+        ({"sentence": ["a", None]}, ", row 2: 'sentence' must be a string"),
+        ({"sentence": [b"a"]}, ", row 1: 'sentence' must be a string"),
+        ({"sentence": ["a"], "label": [[1]]}, ", row 1: 'label' must be a string or a number"),
+        ({"sentence": pyarrow.array([], pyarrow.string())}, " has no rows"),
+    ],
+)
+def test_parquet_that_holds_something_else(tmp_path, columns, told):
+    path = write_parquet(tmp_path / "a.parquet", **columns)
+    assert message(read_file, path, SINGLE) == f"{path}{told}"
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "flipped", "gone", "folder"])
+def test_parquet_that_is_damaged(tmp_path, damage):
+    path = write_parquet(tmp_path / "a.parquet", sentence=["a" * 99, "b"] * 9, label=[0, 1] * 9)
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage != "gone":
+        middle = whole[: len(whole) // 4] + bytes(40) + whole[len(whole) // 4 + 40 :]
+        path.write_bytes({"cut": whole[:-9], "text": b"not parquet", "flipped": middle}[damage])
+    assert f"{path} cannot be read" in message(read_file, path, SINGLE)
+
+
+def test_spaces_before_a_quote_are_the_writers_habit(tmp_path):
+    path = write(tmp_path / "a.csv", 'sentence, "label"\nlovely, "pos"\n "a, b", neg\n')
+    assert [row[1:] for row in read_file(path, SINGLE)] == [
+        (("lovely",), "pos"),
+        (("a, b",), "neg"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv"])
+def test_spaces_in_a_header_are_dropped(tmp_path, name):
+    separator = "\t" if name == "a.tsv" else ","
+    path = write(tmp_path / name, f" sentence {separator} label\nOne.{separator}1\n")
+    assert read_file(path, SINGLE) == [(2, ("One.",), "1")]
+
+
+def test_a_long_csv_field(tmp_path):
+    path = write(tmp_path / "a.csv", f'sentence,label\n"{"a" * 200_000}",1\n')
+    assert len(read_file(path, SINGLE)[0].sentences[0]) == 200_000
+
+
+def test_another_delimiter(tmp_path):
+    path = write(tmp_path / "a.csv", 'label;sentence\n1;One, two\n0;"a; b"\n')
+    rows = list(file_table(path, SINGLE, delimiter=";"))
+    assert [row[1:] for row in rows] == [(("One, two",), "1"), (("a; b",), "0")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "cp1252", "utf-8-sig"])
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("a.tsv", as_tsv), ("a.csv", as_csv), ("a.jsonl", as_json_lines), ("a.json", as_json)],
+)
+def test_another_encoding(tmp_path, name, written, encoding):
+    path = write(tmp_path / name, written(ROWS).encode(encoding))
+    rows = list(file_table(path, SINGLE, encoding=encoding))
+    assert [(*row.sentences, row.label) for row in rows] == ROWS
+
+
 # --- mistakes
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "ascii", "utf-7", "shift_jis"])
+def test_another_encoding_than_was_told(tmp_path, encoding):
+    path = write(tmp_path / "a.tsv", "sentence\tlabel\nGrüße \U0001f600\t1\n".encode())
+    told = message(list, file_table(path, SINGLE, encoding=encoding))
+    assert told.startswith(f"{path}, row 2: not {encoding.upper()} (") or encoding == "utf-16"
+    assert "--encoding names another" in told
+
+
+def test_damaged_gzip(tmp_path):
+    packed = gzip.compress(as_tsv(ROWS * 100).encode())
+    for i, content in enumerate([packed[:-20], b"no gzip", packed[:40] + bytes(9) + packed[49:]]):
+        path = write(tmp_path / f"{i}.tsv.gz", content)
+        assert f"{path} cannot be read (" in message(read_file, path, SINGLE)
+
+
+def test_a_pipe_cannot_be_read_twice(tmp_path):
+    os.mkfifo(tmp_path / "a.tsv")
+    path = tmp_path / "a.tsv"
+    assert message(read_file, path, SINGLE) == f"{path}: not a regular file"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", " is empty"),
+        ("[]", " has no rows"),
+        ('{"sentence": "a"}', ": not a JSON array"),
+        ('{"sentence": "a"}\n{"sentence": "b"}\n', ": not a JSON array (Extra data"),
+        ("[" * 100_000, ": not a JSON array ("),
+        ('[{"sentence": "a"}, 3]', ", row 2: not a JSON object"),
+        ('[{"text": "a"}]', ": no column 'sentence'; the columns are text"),
+    ],
+)
+def test_json_that_is_no_array_of_objects(tmp_path, text, told):
+    path = write(tmp_path / "a.json", text)
+    assert message(read_file, path, SINGLE).startswith(f"{path}{told}")
 
 
 def test_missing_file(tmp_path):
@@ -567,11 +730,12 @@ def test_json_sentence_that_is_no_string(tmp_path, record):
     assert message(read_file, path, SINGLE) == f"{path}, row 2: 'sentence' must be a string"
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a", "a.tsv.gz", "a.json"])
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.tsv.bz2", "a.gz", "a.parquet.gz", ".csv"])
 def test_unknown_suffix(tmp_path, name):
     path = write(tmp_path / name, "sentence\tlabel\nOne.\t1\n")
     told = message(read_file, path, SINGLE)
-    assert told == f"{path}: the name must end in .tsv, .csv, .jsonl"
+    kinds = ".tsv, .csv, .jsonl, .json, .parquet (text also with .gz)"
+    assert told == f"{path}: the name must end in {kinds}"
 
 
 def test_a_folder_is_no_table(tmp_path):
