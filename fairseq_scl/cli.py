@@ -22,7 +22,6 @@ COMMANDS = {
     "export": ("export.command", "turn a fine-tuned model into a Hugging Face one"),
     "report": ("reports.report", "a table of evaluated runs"),
     "plot": ("reports.plot", "pictures of evaluated runs: embeddings, curves, N, noise"),
-    "download": ("preparation.download", "fetch GLUE or RoBERTa, checked and unpacked"),
 }
 PACKAGE = Path(__file__).parent  # for --user-dir; it also holds configs/
 
