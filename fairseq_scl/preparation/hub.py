@@ -92,6 +92,8 @@ def _fetch(source: str, remedy: str) -> "datasets.DatasetBuilder":
         builder = datasets.load_dataset_builder(name, config or None)
         builder.download_and_prepare()
     except Exception as error:  # of many kinds; what the data set holds is anyone's
+        if isinstance(error, datasets.exceptions.DatasetGenerationError):
+            error = error.__cause__ or error  # by itself it does not say what is wrong
         raise UserError(f"hf:{source}: {first_line(error)}; {remedy}") from None
     return builder
 

@@ -200,6 +200,11 @@ def test_a_data_set_without_validation_set(tmp_path):
     )
 
 
+def test_a_damaged_file_in_a_folder(tmp_path):
+    folder = write(tmp_path / "films", sentiment() | {"data/train.parquet": b"no parquet"})
+    assert "magic bytes" in message(str(folder), ANY, USUAL)
+
+
 def test_no_name():
     assert "--data hf: names no data set" in message("", ANY, USUAL)
 
