@@ -22,12 +22,13 @@ setup(
     },
     install_requires=[
         "torch>=2.6",
-        "datasets>=4",  # data sets of the hub, without their code; parquet
+        "datasets>=4",  # data sets of the hub, without their code
         "huggingface_hub",  # encoders of the hub
         "numpy",
         "omegaconf>=2.3",
         "jinja2",  # pandas' LaTeX
         "pandas>=2.1",  # results as a table
+        "pyarrow",  # parquet
         "pydantic>=2",  # the schema of every file that is read
         "scikit-learn",  # t-SNE, nearest neighbours
         "scipy>=1.15",  # rank correlation, paired tests (exact with ties since 1.15)

@@ -135,6 +135,11 @@ prepare out --encoder encoder --data glue:RTE --glue-dir glue | glue/RTE/train.t
 prepare out --encoder encoder --data glue:SST-2 --glue-dir glue | train.tsv: 3 labels (0, 1, 2), the published SST-2 has 2
 prepare out --encoder encoder --data yelp-2 | --data yelp-2 needs --data-dir
 prepare out --encoder encoder --data yelp-2 --data-dir glue | glue
+prepare out --encoder encoder --data sample --glue-dir glue | --glue-dir means nothing for --data sample
+prepare out --encoder encoder --data sample --encoding cp1252 | --encoding means nothing for --data sample
+prepare out --encoder encoder --data glue:RTE --regression | --regression means nothing for --data glue:RTE
+prepare out --encoder encoder --data hf:imdb --delimiter tab | --delimiter means nothing for --data hf:imdb
+prepare out --encoder encoder --train good.csv --valid good.csv --test-split test | --test-split means nothing for your own files
 prepare out --encoder encoder | give either --data, or --train and --valid
 prepare out --encoder encoder --data sample --train good.csv | give either --data, or --train and --valid
 prepare out --encoder encoder --train good.csv | both --train and --valid are needed

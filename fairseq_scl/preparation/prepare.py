@@ -56,6 +56,14 @@ NUMBER = "a number"  # stands for all labels of a regression
 UNKNOWN = 3  # <unk> in fairseq's dictionaries
 MANY_CLASSES = 1000
 
+#: by kind of data, the flags that not all kinds heed
+HEEDED: dict[str, tuple[str, ...]] = {
+    "files": ("delimiter", "encoding", "regression", "unlabelled"),
+    "hf": (*(f"{split}_split" for split in HUB_SPLITS), "regression", "unlabelled"),
+    "glue": ("glue_dir",),
+    **dict.fromkeys(REVIEWS, ("data_dir",)),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
@@ -198,6 +206,7 @@ def read_tables(args: argparse.Namespace) -> tuple[dict[str, Table], bool]:
     own = {split: getattr(args, split) for split in ("train", "valid", "test")}
     if bool(args.data) == any(own.values()):
         raise UserError("give either --data, or --train and --valid")
+    refuse_unheeded(args)
     if args.data == "sample":
         folder = importlib.resources.files("fairseq_scl") / "sample_data"
         wanted = Columns(("sentence",), "label")
@@ -218,6 +227,15 @@ def read_tables(args: argparse.Namespace) -> tuple[dict[str, Table], bool]:
     if not (args.train and args.valid):
         raise UserError("both --train and --valid are needed")
     return own_tables(args, {split: path for split, path in own.items() if path}), args.regression
+
+
+def refuse_unheeded(args: argparse.Namespace) -> None:
+    """Refuse flags that this kind of data would ignore."""
+    kind = args.data.partition(":")[0] if args.data else "files"
+    for flag in sorted({flag for flags in HEEDED.values() for flag in flags}):
+        if getattr(args, flag) not in (None, False) and flag not in HEEDED.get(kind, ()):
+            of = f"--data {args.data}" if args.data else "your own files"
+            raise UserError(f"--{flag.replace('_', '-')} means nothing for {of}")
 
 
 def read_glue(task: str, folder: Path | None) -> dict[str, Table]:
