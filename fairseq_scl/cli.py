@@ -4,6 +4,8 @@ import argparse
 import importlib
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fairseq_scl.errors import NO_FAIRSEQ, UserError
@@ -36,7 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
             case ["user-dir"]:
                 print(PACKAGE)
             case _:
-                run(arguments)
+                with without_chatter():
+                    run(arguments)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "fairseq":
             raise
@@ -64,8 +67,6 @@ def train(flags: list[str]) -> None:
 
 def run(arguments: list[str]) -> None:
     """Run one of `COMMANDS`."""
-    for library in ("fairseq", "tensorboard"):  # they speak of every step
-        logging.getLogger(library).setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(
         prog="fairseq-scl",
         description="Supervised contrastive fine-tuning: what surrounds fairseq-train.",
@@ -88,6 +89,17 @@ def run(arguments: list[str]) -> None:
             subparsers.add_parser(name, help=summary)
     args = parser.parse_args(arguments)
     args.run(args)
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Keep the libraries from logging every step."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 if __name__ == "__main__":

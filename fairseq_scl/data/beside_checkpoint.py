@@ -35,15 +35,30 @@ def keep(data: Path, save_dir: Path) -> None:
 
 
 class PreparedSplit(BaseModel):
-    """What `prepare` made of a table; more may stand there."""
+    """What `prepare` made of a table; more may stand there.
+
+    Attributes:
+        file, sha256: the source; of a data set of the hub `hf:NAME, SPLIT`, and instead of the
+            checksum `revision`, its commit.
+        empty: rows with an empty sentence.
+        shortened: rows that were longer than `max_length`.
+        tokens, unknown: all tokens, and those that the encoder does not know.
+        in_train: rows that stand in the training set too.
+        published_rows: of GLUE.
+    """
 
     model_config = ConfigDict(strict=True, extra="allow")
     file: str
-    sha256: str
+    sha256: str | None = None
+    revision: str | None = None
     rows: NonNegativeInt
     labelled: bool
     empty: NonNegativeInt
     shortened: NonNegativeInt
+    tokens: NonNegativeInt | None = None
+    unknown: NonNegativeInt | None = None
+    in_train: NonNegativeInt | None = None
+    published_rows: NonNegativeInt | None = None
 
 
 class Prepared(BaseModel):

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairseq_scl.errors import UserError, first_line
@@ -88,6 +89,8 @@ def _fetch(source: str, remedy: str) -> "datasets.DatasetBuilder":
     name, _, config = source.partition(":")
     if not name:
         raise UserError("--data hf: names no data set; hf:NAME or hf:NAME:CONFIG is wanted")
+    if not Path(name).exists():
+        _do_without_an_unreachable_hub(name)
     try:
         builder = datasets.load_dataset_builder(name, config or None)
         builder.download_and_prepare()
@@ -96,6 +99,20 @@ def _fetch(source: str, remedy: str) -> "datasets.DatasetBuilder":
             error = error.__cause__ or error  # by itself it does not say what is wrong
         raise UserError(f"hf:{source}: {first_line(error)}; {remedy}") from None
     return builder
+
+
+def _do_without_an_unreachable_hub(name: str) -> None:
+    """Leave it to the cache where there is no network; else the libraries try for 40 seconds."""
+    import datasets
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().dataset_info(name, timeout=10)
+    except (HfHubHTTPError, ValueError):
+        pass  # it can be reached
+    except Exception:  # of whichever HTTP library
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
 
 
 def _table(

@@ -190,7 +190,7 @@ def run(args: argparse.Namespace) -> None:
             {"max_length": max_length, "classes": classes, "splits": told}
         )
         (folder / beside_checkpoint.PREPARED).write_text(
-            json.dumps(prepared.model_dump(), indent=1) + "\n", encoding="utf-8"
+            json.dumps(prepared.model_dump(exclude_unset=True), indent=1) + "\n", encoding="utf-8"
         )
     summary = ", ".join(f"{split} {entry['rows']}" for split, entry in told.items())
     print(f"{args.output}: {summary} rows, classes: {first_ten(classes or ['(regression)'])}")

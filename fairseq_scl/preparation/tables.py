@@ -6,6 +6,7 @@ import gzip
 import io
 import itertools
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -424,12 +425,14 @@ def _read_parquet(path: Path, columns: Columns) -> Iterator[Row]:
 
 
 def batch_records(batch: "pyarrow.RecordBatch | pyarrow.Table") -> list[dict]:
-    """The rows of a batch; fractions as text, as short as they were once written."""
+    """The rows of a batch; fractions as text, as short as they were once written, NaN as null."""
     import pyarrow
+    from pyarrow import compute
 
     for i, column in enumerate(batch.schema):
         if pyarrow.types.is_floating(column.type):
             text = batch.column(i).cast(pyarrow.string())
+            text = compute.if_else(compute.is_nan(batch.column(i)), None, text)
             batch = batch.set_column(i, column.name, text)
     return batch.to_pylist()
 
@@ -452,8 +455,12 @@ def record_rows(
             if half_character(record[name]):
                 raise UserError(f"{where}: '{name}' holds half a character")
         label = record.get(columns.label)
+        if isinstance(label, float) and math.isnan(label):  # how pandas writes an empty cell
+            label = None
         if not isinstance(label, str | int | float | None) or isinstance(label, bool):
             raise UserError(f"{where}: '{columns.label}' must be a string or a number")
+        if half_character(str(label)):
+            raise UserError(f"{where}: '{columns.label}' holds half a character")
         yield Row(
             number,
             tuple(record[name].strip() for name in columns.sentences),

@@ -73,7 +73,8 @@ def test_no_network(tmp_path):
     result = local_hub.command("http://127.0.0.1:1", tmp_path / "home", *command)
     assert result.returncode == 1
     told = "fairseq-scl: error: roberta-base is no folder, and the hub does not give it: "
-    assert result.stderr.splitlines()[-1].startswith(told)
+    [line] = result.stderr.splitlines()
+    assert line.startswith(told)
 
 
 def test_a_folder_of_the_same_name_comes_first(tmp_path, monkeypatch):

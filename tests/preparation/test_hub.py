@@ -116,6 +116,19 @@ def test_a_data_set_of_the_hub_is_prepared_then_taken_from_the_cache(hub, tmp_pa
     ]  # fmt: skip
 
 
+def test_no_network_is_told_at_once_unless_the_cache_has_it(hub, tmp_path, encoder):
+    command = ("prepare", tmp_path / "out", "--encoder", encoder, "--data", "hf:someone/films")
+    nowhere = "http://127.0.0.1:1"
+    result = local_hub.command(nowhere, tmp_path / "home", *command)
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()  # no word of tries
+    assert line.startswith("fairseq-scl: error: hf:someone/films: Couldn't reach")
+    assert local_hub.command(hub.url, tmp_path / "home", *command).returncode == 0
+    again = ("prepare", tmp_path / "again", *command[2:])
+    result = local_hub.command(nowhere, tmp_path / "home", *again)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
 def test_a_cut_download_is_tried_again(hub, tmp_path, encoder):
     hub.stop_after = [10**6, 600]  # the card, train
     command = ("prepare", tmp_path / "out", "--encoder", encoder, "--data", "hf:someone/films")

@@ -520,6 +520,24 @@ def test_parquet(tmp_path):
     assert read_file(path, SINGLE) == expected
 
 
+def test_an_empty_cell_that_pandas_wrote_is_no_label(tmp_path):
+    table = {"sentence": ["a", "b"], "label": [1.0, float("nan")]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "a.parquet")
+    lines = "".join(
+        json.dumps({"sentence": s, "label": v}) + "\n" for s, v in zip(*table.values(), strict=True)
+    )
+    (tmp_path / "a.jsonl").write_text(lines)
+    for name, label in {"a.parquet": "1", "a.jsonl": "1.0"}.items():
+        labels = [row.label for row in read_file(tmp_path / name, Columns(("sentence",), "label"))]
+        assert labels == [label, None]
+
+
+def test_half_a_character_in_a_label(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"sentence": "a", "label": "\\ud800"}\n')
+    with pytest.raises(UserError, match="row 1: 'label' holds half a character"):
+        read_file(tmp_path / "a.jsonl", Columns(("sentence",), "label"))
+
+
 def test_fractions_in_parquet_are_as_short_as_they_were(tmp_path):
     for kind in (pyarrow.float32(), pyarrow.float64()):
         label = pyarrow.array([3.8, 0.1, None], kind)
