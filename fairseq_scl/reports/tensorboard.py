@@ -50,21 +50,16 @@ def write_outcome(
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    remove_outcome(folder)
+    for path in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
+        path.unlink()
+    shutil.rmtree(folder / "00000", ignore_errors=True)  # SummaryWriter's name, of step 0
+    (folder / "projector_config.pbtxt").unlink(missing_ok=True)
     with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
         write_hyperparameters(writer, run, result)
         if features is not None and labels is not None:
             rows = some_rows(len(features))
             short = features[rows].astype(float).round(4)  # it is stored as text
             writer.add_embedding(short, [labels[row] for row in rows], tag="test")
-
-
-def remove_outcome(folder: Path) -> None:
-    """Remove what `write_outcome` wrote."""
-    for path in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
-        path.unlink()
-    shutil.rmtree(folder / "00000", ignore_errors=True)  # SummaryWriter's name, of step 0
-    (folder / "projector_config.pbtxt").unlink(missing_ok=True)
 
 
 def write_hyperparameters(writer, run: Path, result: Result) -> None:
