@@ -5,6 +5,7 @@ leaves its state in a file of `SWEEP_DIR/.progress`, and the process that was st
 """
 
 import json
+import math
 import sys
 import threading
 import time
@@ -130,8 +131,6 @@ class Watch:
 
 def number_of_runs(overrides: list[str]) -> int:
     """How many runs a multirun of these overrides makes: the product of their choices."""
-    number = 1
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        if override.is_sweep_override():
-            number *= sum(1 for _ in override.sweep_iterator())
-    return number
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    swept = [override for override in parsed if override.is_sweep_override()]
+    return math.prod(sum(1 for _ in override.sweep_iterator()) for override in swept)
