@@ -38,9 +38,8 @@ from fairseq_scl.reports.results import (
     refuse_twins,
 )
 
-METHODS = {"tsne": "t-SNE", "pca": "principal components"}
 PARTS = {"valid": "validation", "train_inner": "training"}
-LOSSES = ("loss", "ce_loss", "scl_loss")
+UNITS = dict.fromkeys(PERCENT, "%") | dict.fromkeys(("loss", "ce_loss", "scl_loss"), "nats")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +103,7 @@ def embeddings(runs: DataFrame, args: argparse.Namespace) -> Figure:
     return figures.scatter_grid(
         pd.concat(panels, ignore_index=True),
         classes=list(dict.fromkeys(shown["classes"].explode())),
-        caption=f"{METHODS[args.method]} of {sentences}, "
+        caption=f"{projection.METHODS[args.method]} of {sentences}, "
         f"draw {shown['draw'].iloc[0].partition('/')[0]}",
     )
 
@@ -274,6 +273,4 @@ def learning_curve(curves: list[list[tuple[int, float]]]) -> DataFrame:
 
 def with_unit(metric: str) -> str:
     """A metric's name for an axis."""
-    if metric in PERCENT:
-        return f"{metric} (%)"
-    return f"{metric} (nats)" if metric in LOSSES else metric
+    return f"{metric} ({UNITS[metric]})" if metric in UNITS else metric

@@ -9,7 +9,7 @@ import numpy as np
 from fairseq_scl.errors import UserError, first_line
 
 LIMIT = 1e15  # whose squares can still be summed
-METHODS = ("tsne", "pca")
+METHODS = {"tsne": "t-SNE", "pca": "principal components"}
 MAX_ROWS = 2000  # t-SNE takes minutes and the points hide each other beyond
 
 
