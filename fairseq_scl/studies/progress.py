@@ -8,7 +8,6 @@ import json
 import math
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -83,16 +82,10 @@ class Watch:
 
     def __init__(self, folder: Path, total: int):
         self.folder = folder
-        self.total = total
-        self.started = time.time()
         self.shown: Counter | None = None
         self.ended = threading.Event()
-        self.bar = tqdm(
-            total=total,
-            file=sys.stderr,
-            unit="run",
-            bar_format="{bar:20} {n_fmt}/{total_fmt} runs{postfix} | {elapsed}",
-        )
+        line = "{bar:20} {n_fmt}/{total_fmt} runs{postfix} | {elapsed}"
+        self.bar = tqdm(total=total, bar_format=line)
 
     def run(self) -> None:
         """Show the state until `end`."""
@@ -124,7 +117,7 @@ class Watch:
         told = [f"{states[state]} {state}" for state in ("skipped", "running", "failed")]
         made = states["done"] + states["failed"]
         if made:
-            seconds = (time.time() - self.started) / made * (self.total - self.bar.n)
+            seconds = self.bar.format_dict["elapsed"] / made * (self.bar.total - self.bar.n)
             told.append(f"{tqdm.format_interval(seconds)} left")
         self.bar.set_postfix_str(", ".join(told))
 
