@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from fairseq_scl.errors import UserError, first_line
+from fairseq_scl.reports.results import LIMIT
 
-LIMIT = 1e15  # whose squares can still be summed
 METHODS = {"tsne": "t-SNE", "pca": "principal components"}
 MAX_ROWS = 2000  # t-SNE takes minutes and the points hide each other beyond
 
