@@ -78,12 +78,10 @@ class Classifier:
         """
         encoded = self.encode(rows)
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
-        predictions: list[Prediction | None] = [None] * len(encoded)
+        found: list[Prediction] = []
         for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            for i, prediction in zip(batch, self._run([encoded[i] for i in batch]), strict=True):
-                predictions[i] = prediction
-        return predictions  # type: ignore[return-value]  # every place is filled
+            found += self._run([encoded[i] for i in order[start : start + batch_size]])
+        return [found[place] for place in np.argsort(order)]
 
     def encode(self, rows: Sequence[str | Sequence[str]]) -> list[torch.Tensor]:
         """Token ids of each row, `(length,)` int64, as training saw them."""
@@ -115,18 +113,13 @@ class Classifier:
             self.model(tokens.to(device), features_only=True, classification_head_name=self.head)
         logits, embeddings = (seen[key].float().cpu() for key in ("logits", "encoder"))
         if not self.classes:
-            return [
-                Prediction(float(value), {}, embedding)
-                for value, embedding in zip(logits[:, 0], embeddings.numpy(), strict=True)
-            ]
-        return [
-            Prediction(
-                self.classes[int(row.argmax())],
-                dict(zip(self.classes, row.tolist(), strict=True)),
-                embedding,
-            )
-            for row, embedding in zip(logits.softmax(1), embeddings.numpy(), strict=True)
-        ]
+            labels = logits[:, 0].tolist()
+            shares: list[dict[str, float]] = [{} for _ in rows]
+        else:
+            labels = [self.classes[i] for i in logits.argmax(1)]
+            probabilities = logits.softmax(1).tolist()
+            shares = [dict(zip(self.classes, row, strict=True)) for row in probabilities]
+        return list(map(Prediction, labels, shares, embeddings.numpy()))
 
 
 def load(path: str | Path, cpu: bool = False) -> Classifier:

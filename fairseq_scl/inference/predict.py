@@ -143,7 +143,7 @@ def predict(
     """Predictions in the order of `rows`, a window at a time; `where` they are from, for errors."""
     total = len(rows) if isinstance(rows, list) else None
     source, done = iter(rows), 0
-    with tqdm(total=total, desc="predict", unit="row", file=sys.stderr) as progress:
+    with tqdm(total=total, desc="predict", unit="row") as progress:
         while window := list(itertools.islice(source, WINDOW)):
             for number, row in enumerate(window, done + 1):
                 if len(row) != classifier.sentences:

@@ -207,8 +207,7 @@ def characters(font: str) -> set[str]:
 
 def save(figure: Figure, output: Path) -> None:
     """Write `.png` (200 dots an inch) or `.svg`, to a temporary file first."""
-    kind = output.suffix[1:]
-    metadata = {"Date": None} if kind == "svg" else None  # the same runs, the same file
+    metadata = {"Date": None} if output.suffix == ".svg" else None  # the same runs, the same file
     with new_file(output) as temporary:
-        figure.savefig(temporary, format=kind, dpi=200, metadata=metadata)
+        figure.savefig(temporary, format=output.suffix[1:], dpi=200, metadata=metadata)
     plt.close(figure)

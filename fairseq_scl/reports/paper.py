@@ -11,7 +11,7 @@ from typing import Any
 # protocol, N, noise, loss, and the accuracy on each of the data sets; Amazon-2 and Yelp-2 start
 # from the model that was fine-tuned on all of SST-2
 PRINTED: dict[tuple[str, ...], list[tuple[Any, ...]]] = {
-    ("SST-2", "QNLI", "MNLI"): [
+    ("sst2", "qnli", "mnli"): [
         ("few-shot", 20, "none", "CE", (85.9, 2.1), (65.0, 2.0), (39.3, 2.5)),
         ("few-shot", 20, "none", "CE+SCL", (88.1, 3.3), (75.7, 4.8), (42.7, 4.6)),
         ("few-shot", 100, "none", "CE", (91.1, 1.3), (81.9, 0.4), (59.2, 2.1)),
@@ -29,11 +29,11 @@ PRINTED: dict[tuple[str, ...], list[tuple[Any, ...]]] = {
         ("full", "all", "none", "CE", (96.0, 0.4), (90.4, 0.8), (88.4, 1.0)),
         ("full", "all", "none", "CE+SCL", (96.3, 0.4), (93.9, 0.7), (88.6, 0.7)),
     ],
-    ("CoLA", "MRPC", "RTE"): [
+    ("cola", "mrpc", "rte"): [
         ("full", "all", "none", "CE", (86.0, 0.5), (86.4, 2.4), (85.5, 1.8)),
         ("full", "all", "none", "CE+SCL", (86.1, 0.8), (89.5, 0.9), (85.7, 0.5)),
     ],
-    ("Amazon-2", "Yelp-2"): [
+    ("amazon2", "yelp2"): [
         ("given", 40, "none", "CE", (87.4, 6.4), (90.8, 2.2)),
         ("given", 40, "none", "CE+SCL", (90.3, 0.6), (91.2, 0.4)),
     ],
@@ -50,15 +50,11 @@ def accuracy(
         protocol, shots, noise: as in `Run.setting`.
         loss: `CE` or `CE+SCL`.
     """
-    return _ACCURACY.get((_plain(data), protocol, shots, noise, loss))
-
-
-def _plain(data: str) -> str:
-    return data.lower().replace("-", "")
+    return _ACCURACY.get((data.lower().replace("-", ""), protocol, shots, noise, loss))
 
 
 _ACCURACY = {
-    (_plain(data), protocol, shots, noise, loss): value
+    (data, protocol, shots, noise, loss): value
     for names, rows in PRINTED.items()
     for protocol, shots, noise, loss, *values in rows
     for data, value in zip(names, values, strict=True)

@@ -38,9 +38,8 @@ from fairseq_scl.reports.results import (
     refuse_twins,
 )
 
-METHODS = {"tsne": "t-SNE", "pca": "principal components"}
 PARTS = {"valid": "validation", "train_inner": "training"}
-LOSSES = ("loss", "ce_loss", "scl_loss")
+UNITS = dict.fromkeys(PERCENT, "%") | dict.fromkeys(("loss", "ce_loss", "scl_loss"), "nats")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +86,8 @@ def embeddings(runs: DataFrame, args: argparse.Namespace) -> Figure:
     A row for each setting, a column for each loss; of the first draw that all of them have.
     """
     tested = runs[runs["test"].notna() & (runs["noise"] == "none")]
-    tested = tested.assign(classes=[read_result(folder).classes for folder in tested["folder"]])
+    results = [read_model(folder / RESULT, Result) for folder in tested["folder"]]
+    tested = tested.assign(classes=[result.classes for result in results])
     stored = tested["folder"].map(lambda folder: (folder / EMBEDDINGS).exists())
     tested = tested[tested["classes"].notna() & stored.astype(bool)]
     if tested.empty:
@@ -103,14 +103,14 @@ def embeddings(runs: DataFrame, args: argparse.Namespace) -> Figure:
     return figures.scatter_grid(
         pd.concat(panels, ignore_index=True),
         classes=list(dict.fromkeys(shown["classes"].explode())),
-        caption=f"{METHODS[args.method]} of {sentences}, "
+        caption=f"{projection.METHODS[args.method]} of {sentences}, "
         f"draw {shown['draw'].iloc[0].partition('/')[0]}",
     )
 
 
 def curves(runs: DataFrame, args: argparse.Namespace) -> Figure:
     """A metric on the validation set and the training loss over updates, a row for each setting."""
-    logged = {folder: read_result(folder).curves for folder in runs["folder"]}
+    logged = {folder: read_model(folder / RESULT, Result).curves for folder in runs["folder"]}
     runs = runs[[bool(logged[folder]) for folder in runs["folder"]]]
     if runs.empty:
         raise UserError(
@@ -119,23 +119,15 @@ def curves(runs: DataFrame, args: argparse.Namespace) -> Figure:
         )
     refuse_twins(runs, *SETTING)
     lines = []
+    keys = ["case", "title", "chosen", "loss"]
     runs = runs.assign(title=names(runs), case=numbered(runs, *SETTING))
-    for (case, _), same in runs.groupby(["case", "loss"]):
-        for part, metric in (
-            ("valid", args.metric or same["metric"].iloc[0]),
-            ("train_inner", "loss"),
-        ):
+    runs = runs.assign(chosen=args.metric or runs["metric"])
+    for (case, title, chosen, loss), same in runs.groupby(keys):
+        for column, (part, metric) in enumerate([("valid", chosen), ("train_inner", "loss")]):
             found = [curve(folder, logged[folder], part, metric) for folder in same["folder"]]
+            panel = {"panel": 2 * case + column, "title": title, "loss": loss, "apart": False}
             y_name = f"{PARTS[part]} {with_unit(metric)}"
-            lines.append(
-                learning_curve(found).assign(
-                    panel=2 * case + (part != "valid"),
-                    title=same["title"].iloc[0],
-                    loss=same["loss"].iloc[0],
-                    y_name=y_name,
-                    apart=False,
-                )
-            )
+            lines.append(learning_curve(found).assign(y_name=y_name, **panel))
     data = pd.concat(lines, ignore_index=True).sort_values("panel", kind="stable")
     return figures.line_grid(data, 2, "updates")
 
@@ -248,11 +240,6 @@ def scatter(run: dict, method: str) -> DataFrame:
     )
 
 
-def read_result(folder: Path) -> Result:
-    """The result of an evaluated run."""
-    return read_model(folder / RESULT, Result)
-
-
 def curve(folder: Path, logged: dict, part: str, metric: str) -> list[tuple[int, float]]:
     """What a run logged of a metric, updates and values.
 
@@ -276,12 +263,8 @@ def learning_curve(curves: list[list[tuple[int, float]]]) -> DataFrame:
     Raises:
         UserError: if there is no such update.
     """
-    logged = pd.concat(
-        [
-            DataFrame(curve, columns=["x", "value"]).drop_duplicates("x", keep="last")
-            for curve in curves
-        ]
-    )
+    tables = [DataFrame(curve, columns=["x", "value"]) for curve in curves]
+    logged = pd.concat([table.drop_duplicates("x", keep="last") for table in tables])
     common = logged[logged.groupby("x")["x"].transform("size") == len(curves)]
     if common.empty:
         raise UserError("the draws of a line were logged at no common update; see --log-interval")
@@ -290,6 +273,4 @@ def learning_curve(curves: list[list[tuple[int, float]]]) -> DataFrame:
 
 def with_unit(metric: str) -> str:
     """A metric's name for an axis."""
-    if metric in PERCENT:
-        return f"{metric} (%)"
-    return f"{metric} (nats)" if metric in LOSSES else metric
+    return f"{metric} ({UNITS[metric]})" if metric in UNITS else metric

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from fairseq_scl.errors import UserError, first_line
+from fairseq_scl.reports.results import LIMIT
 
-LIMIT = 1e15  # whose squares can still be summed
-METHODS = ("tsne", "pca")
+METHODS = {"tsne": "t-SNE", "pca": "principal components"}
 MAX_ROWS = 2000  # t-SNE takes minutes and the points hide each other beyond
 
 
@@ -53,7 +53,7 @@ def array(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
         shape, _, kind = np.lib.format.read_array_header_1_0(file)
         if math.prod(shape) * kind.itemsize > limit:
             raise ValueError(f"{name}: {shape} is larger than the file")
-    with archive.open(f"{name}.npy") as file:
+        file.seek(0)
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
@@ -65,6 +65,10 @@ def some_rows(count: int) -> np.ndarray:
 def project(features: np.ndarray, method: str) -> np.ndarray:
     """Place vectors in the plane by their cosine distance.
 
+    By their first two principal components, or by t-SNE (van der Maaten and Hinton 2008) begun at
+    these. Between unit vectors the squared Euclidean distance, which t-SNE uses, is twice the
+    cosine's.
+
     Args:
         features: `(rows, dim)`.
         method: one of `METHODS`.
@@ -72,26 +76,14 @@ def project(features: np.ndarray, method: str) -> np.ndarray:
     Returns:
         `(rows, 2)`, the same for the same features.
     """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.maximum(lengths, 1e-12)
     if (unit == unit[0]).all():  # there is no direction; t-SNE would crash
         return np.zeros((len(unit), 2))
-    return pca(unit) if method == "pca" else tsne(unit)
-
-
-def pca(features: np.ndarray) -> np.ndarray:
-    """The first two principal components, `(rows, 2)`."""
-    from sklearn.decomposition import PCA
-
-    return PCA(2, svd_solver="full").fit_transform(features)
-
-
-def tsne(features: np.ndarray) -> np.ndarray:
-    """t-SNE (van der Maaten and Hinton 2008) of unit vectors, begun at their PCA, `(rows, 2)`.
-
-    Between unit vectors the squared Euclidean distance, which t-SNE uses, is twice the cosine's.
-    """
-    from sklearn.manifold import TSNE
-
-    perplexity = min(30.0, (len(features) - 1) / 3)
-    return TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(features)
+    if method == "pca":
+        return PCA(2, svd_solver="full").fit_transform(unit)
+    perplexity = min(30.0, (len(unit) - 1) / 3)
+    return TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(unit)

@@ -98,7 +98,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print or write the report of `args.folder`."""
-    render = RENDERERS[args.format or format_of(args.output)]
+    suffix = args.output.suffix if args.output else ".md"
+    if not args.format and suffix not in SUFFIXES:
+        raise UserError(
+            f"--output {args.output}: the name must end in {', '.join(SUFFIXES)}, or give --format"
+        )
+    render = RENDERERS[args.format or SUFFIXES[suffix]]
     if args.output and not args.output.parent.is_dir():
         raise UserError(f"--output {args.output}: {args.output.parent} is not a folder")
     document = plain(render(report(read_runs(args.folder), args.folder)))
@@ -107,21 +112,6 @@ def run(args: argparse.Namespace) -> None:
         print(args.output)
     else:
         print(document, end="")
-
-
-def format_of(output: Path | None) -> str:
-    """The format that a file's suffix stands for, Markdown without a file.
-
-    Raises:
-        UserError: if it stands for none.
-    """
-    if output is None:
-        return "markdown"
-    if output.suffix not in SUFFIXES:
-        raise UserError(
-            f"--output {output}: the name must end in {', '.join(SUFFIXES)}, or give --format"
-        )
-    return SUFFIXES[output.suffix]
 
 
 def report(runs: DataFrame, root: Path) -> Report:
@@ -136,7 +126,7 @@ def report(runs: DataFrame, root: Path) -> Report:
         without_empty(map(row, summary.to_dict("records"))).drop(columns=shared),
         caption,
         notes(runs, apart),
-        without_empty(map(single, runs.to_dict("records"))),
+        without_empty(map(single, runs.to_dict("records"))).rename(columns={"knn": "kNN"}),
     )
 
 
@@ -150,41 +140,31 @@ def row(numbers: dict) -> dict[str, str]:
     """The cells of a row of the summary as text, empty where a column does not apply."""
     decimals = 1 if numbers["metric"] in PERCENT else 3
 
-    def spread(name: str) -> str:
+    def spread(name: str, none: str = "") -> str:
         mean, std = numbers[f"{name}_mean"], numbers[f"{name}_std"]
-        if pd.isna(std):
-            return number(mean, decimals)
-        return f"{number(mean, decimals)} ± {number(std, decimals)}"
-
-    def measured(name: str) -> str:
-        return "" if pd.isna(numbers[f"{name}_mean"]) else spread(name)
+        shown = number(mean, decimals, none=none)
+        return shown if pd.isna(std) else f"{shown} ± {number(std, decimals)}"
 
     evaluated, expected = numbers["draws_evaluated"], numbers["draws_expected"]
-    cells = {
+    none = "" if pd.isna(numbers["pairs"]) else "–"
+    mean, low, high = (
+        number(numbers[f"difference_{part}"], decimals, "+", none)
+        for part in ("mean", "low", "high")
+    )
+    return {
         **{column: str(numbers[column]) for column in (*SETTING, "loss")},
         "draws": f"{evaluated}/{expected}" if evaluated < expected else f"{evaluated}",
-        "validation": spread("validation"),
-        "test": measured("test"),
-        "test, top 3": measured("test_top3"),
-        "kNN": measured("knn"),
-        "mismatched": measured("mismatched"),
-        "seconds": measured("seconds"),
-        "pairs": "",
-        "difference [95 %]": "",
-        "p, t-test": "",
-        "p, Wilcoxon": "",
-        "paper": measured("paper"),
-    }
-    if pd.isna(numbers["pairs"]):
-        return cells
-    mean, low, high = (
-        number(numbers[f"difference_{part}"], decimals, "+") for part in ("mean", "low", "high")
-    )
-    return cells | {
-        "pairs": str(numbers["pairs"]),
-        "difference [95 %]": mean if low == "–" else f"{mean} [{low}, {high}]",
-        "p, t-test": p_value(numbers["t_test_p"]),
-        "p, Wilcoxon": p_value(numbers["wilcoxon_p"]),
+        "validation": spread("validation", none="–"),
+        "test": spread("test"),
+        "test, top 3": spread("test_top3"),
+        "kNN": spread("knn"),
+        "mismatched": spread("mismatched"),
+        "seconds": spread("seconds"),
+        "pairs": number(numbers["pairs"], 0, none=none),
+        "difference [95 %]": mean if low == none else f"{mean} [{low}, {high}]",
+        "p, t-test": p_value(numbers["t_test_p"], none),
+        "p, Wilcoxon": p_value(numbers["wilcoxon_p"], none),
+        "paper": spread("paper"),
     }
 
 
@@ -194,10 +174,7 @@ def single(run: dict) -> dict[str, str]:
     columns = ("validation", "test", "knn", "mismatched", "seconds", "updates/s", "peak MiB")
     return {
         **{column: run[column] for column in ("folder", "loss", "draw")},
-        **{
-            "kNN" if column == "knn" else column: number(run[column], decimals, none="")
-            for column in columns
-        },
+        **{column: number(run[column], decimals, none="") for column in columns},
         "error": "" if pd.isna(run["error"]) else run["error"],
     }
 
@@ -207,9 +184,9 @@ def number(value: float, decimals: int, sign: str = "", none: str = "–") -> st
     return none if pd.isna(value) else f"{value:{sign}z.{decimals}f}".replace("-", "−")
 
 
-def p_value(p: float) -> str:
+def p_value(p: float, none: str = "–") -> str:
     """A p value with three decimals."""
-    return "<0.001" if p < 0.001 else number(p, 3)
+    return "<0.001" if p < 0.001 else number(p, 3, none=none)
 
 
 def notes(runs: DataFrame, apart: list[str]) -> list[str]:

@@ -107,19 +107,13 @@ class Outcome(BaseModel):
         return f"CE+SCL ({', '.join([numbers, *more])})"
 
     @property
-    def draw(self) -> str:
-        """The seeds of the drawn rows and of everything else; runs of one draw are paired."""
-        return f"{self.shots_seed}/{self.seed}"
-
-    @property
     def row(self) -> dict[str, Any]:
         """The columns of `read_runs`, but for the folder."""
-        translated = self.noise == "back-translation"
         return {
             **self.setting,
             "loss": self.loss,
-            "draw": self.draw,
-            "temperature": self.noise_temperature if translated else None,
+            "draw": f"{self.shots_seed}/{self.seed}",
+            "temperature": self.noise_temperature if self.noise == "back-translation" else None,
             "maximize": self.maximize,
         }
 
@@ -134,11 +128,10 @@ class Outcome(BaseModel):
 
     def _changed(self, *names: str) -> list[str]:
         """Those options that are not at their defaults, as flags of fairseq-train."""
-        values = {name: getattr(self, name) for name in names}
+        changed = self.model_dump(include=set(names), exclude_defaults=True)
         return [
             f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
-            for name, value in values.items()
-            if value != type(self).model_fields[name].default
+            for name, value in changed.items()
         ]
 
 
@@ -226,13 +219,9 @@ def read_runs(folder: Path) -> "DataFrame":
     paths = {path.parent: path for name in (FAILED, RESULT) for path in folder.rglob(name)}
     if not paths:
         raise UserError(f"{folder}: no {RESULT} below it; run 'fairseq-scl evaluate' first")
-    outcomes = {
-        place: read_model(path, SCHEMAS[path.name]) for place, path in sorted(paths.items())
-    }
-    rows = [
-        {"folder": place} | outcome.row
-        for place, outcome in sorted(outcomes.items(), key=lambda item: item[1].order)
-    ]
+    found = [(at, read_model(path, SCHEMAS[path.name])) for at, path in sorted(paths.items())]
+    found.sort(key=lambda pair: pair[1].order)
+    rows = [{"folder": at} | outcome.row for at, outcome in found]
     columns = ["folder", *SETTING, "loss", "draw", *MEASURES, "maximize", "error"]
     table = pd.DataFrame(rows, columns=columns, dtype=object)
     return table.astype(dict.fromkeys(MEASURES, float))

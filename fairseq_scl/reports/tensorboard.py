@@ -50,7 +50,10 @@ def write_outcome(
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    remove_outcome(folder)
+    for path in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
+        path.unlink()
+    shutil.rmtree(folder / "00000", ignore_errors=True)  # SummaryWriter's name, of step 0
+    (folder / "projector_config.pbtxt").unlink(missing_ok=True)
     with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
         write_hyperparameters(writer, run, result)
         if features is not None and labels is not None:
@@ -59,40 +62,27 @@ def write_outcome(
             writer.add_embedding(short, [labels[row] for row in rows], tag="test")
 
 
-def remove_outcome(folder: Path) -> None:
-    """Remove what `write_outcome` wrote."""
-    for path in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
-        path.unlink()
-    shutil.rmtree(folder / "00000", ignore_errors=True)  # SummaryWriter's name, of step 0
-    (folder / "projector_config.pbtxt").unlink(missing_ok=True)
-
-
 def write_hyperparameters(writer, run: Path, result: Result) -> None:
     """Write a session of the HParams plugin.
 
     `SummaryWriter.add_hparams` would put it in a folder of its own, apart from the run's curves.
     """
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
     from torch.utils.tensorboard.summary import hparams
 
     test = result.test and result.test[result.metric]
     metrics = {"validation": result.valid, "test": test}
     experiment, start, end = hparams(hyperparameters(run, result), metrics)
-    put_first(FIRST, experiment.value[0].metadata.plugin_data)
+    plugin = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin.content)
+    for column in content.experiment.hparam_infos:
+        column.differs = column.name in FIRST  # other columns start unseen
+    plugin.content = content.SerializeToString()
     for summary in (experiment, start, end):
         writer.file_writer.add_summary(summary)
     for name, value in metrics.items():
         if value is not None:
             writer.add_scalar(name, value, result.updates)
-
-
-def put_first(names: tuple[str, ...], experiment) -> None:
-    """Mark the columns that the table begins with; others start unseen."""
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-
-    content = HParamsPluginData.FromString(experiment.content)
-    for column in content.experiment.hparam_infos:
-        column.differs = column.name in names
-    experiment.content = content.SerializeToString()
 
 
 def hyperparameters(run: Path, result: Result) -> dict[str, str | int | float | None]:

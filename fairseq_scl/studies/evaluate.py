@@ -16,7 +16,6 @@ regression, and beyond 10,000 training rows, which would take long to encode.
 import argparse
 import json
 import platform
-import sys
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
         if not (folder / CHECKPOINT).is_file():
             raise UserError(f"{folder / CHECKPOINT}: no such file")
     waiting = [folder for folder in args.runs if not is_evaluated(folder)]
-    for folder in tqdm(waiting, desc="evaluate", unit="run", file=sys.stderr, disable=not waiting):
+    for folder in tqdm(waiting, desc="evaluate", unit="run", disable=not waiting):
         evaluate(folder, args.split, args.batch_size)
 
 

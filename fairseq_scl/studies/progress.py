@@ -5,9 +5,9 @@ leaves its state in a file of `SWEEP_DIR/.progress`, and the process that was st
 """
 
 import json
+import math
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -82,16 +82,10 @@ class Watch:
 
     def __init__(self, folder: Path, total: int):
         self.folder = folder
-        self.total = total
-        self.started = time.time()
         self.shown: Counter | None = None
         self.ended = threading.Event()
-        self.bar = tqdm(
-            total=total,
-            file=sys.stderr,
-            unit="run",
-            bar_format="{bar:20} {n_fmt}/{total_fmt} runs{postfix} | {elapsed}",
-        )
+        line = "{bar:20} {n_fmt}/{total_fmt} runs{postfix} | {elapsed}"
+        self.bar = tqdm(total=total, bar_format=line)
 
     def run(self) -> None:
         """Show the state until `end`."""
@@ -123,15 +117,13 @@ class Watch:
         told = [f"{states[state]} {state}" for state in ("skipped", "running", "failed")]
         made = states["done"] + states["failed"]
         if made:
-            seconds = (time.time() - self.started) / made * (self.total - self.bar.n)
+            seconds = self.bar.format_dict["elapsed"] / made * (self.bar.total - self.bar.n)
             told.append(f"{tqdm.format_interval(seconds)} left")
         self.bar.set_postfix_str(", ".join(told))
 
 
 def number_of_runs(overrides: list[str]) -> int:
     """How many runs a multirun of these overrides makes: the product of their choices."""
-    number = 1
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        if override.is_sweep_override():
-            number *= sum(1 for _ in override.sweep_iterator())
-    return number
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    swept = [override for override in parsed if override.is_sweep_override()]
+    return math.prod(sum(1 for _ in override.sweep_iterator()) for override in swept)
