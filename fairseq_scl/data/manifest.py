@@ -119,7 +119,7 @@ def make(rows: Rows, splits: list[str]) -> Manifest:
         translations, items = rows.translations()
         digest = hashlib.sha256()
         for item in items:
-            digest.update(translations.tokens(item).numpy().tobytes())
+            digest.update(translations.tokens[item].numpy().tobytes())
         made.translations = digest.hexdigest()  # of the token ids, in the order of rows
     content = made.model_dump(mode="json", exclude_unset=True, exclude={"sha256"})
     made.sha256 = checksum(content)
