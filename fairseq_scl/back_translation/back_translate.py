@@ -40,7 +40,7 @@ from fairseq_scl.data.beside_checkpoint import Prepared
 from fairseq_scl.data.translations import FOLDER, INDEX, Index
 from fairseq_scl.encoders import encoder_folder
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import locked, parse_model, read_model, sha256, write_text
+from fairseq_scl.files import locked, parse_model, read_bytes, read_model, sha256, write_text
 from fairseq_scl.preparation.tables import Row
 
 AUGMENTED = "augmented.jsonl"
@@ -190,17 +190,13 @@ def translate(
 
 def read_texts(data: Path) -> list[list[str]]:
     """The sentences of each training row."""
-    path = data / "text" / "train.jsonl"
-    if not path.is_file():
-        raise UserError(f"{path} is missing; make the data with 'fairseq-scl prepare'")
-    try:
-        with open(path, encoding="utf-8") as lines:
-            return [
-                parse_model(line, Sentences, f"{path}, row {number}").root
-                for number, line in enumerate(lines, 1)
-            ]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from None
+    from fairseq_scl.data.stored import require
+
+    path = require(data / "text" / "train.jsonl")
+    return [
+        parse_model(line, Sentences, f"{path}, row {number}").root
+        for number, line in enumerate(read_bytes(path).splitlines(), 1)
+    ]
 
 
 def read_prepared(data: Path, encoder: Path) -> Prepared:

@@ -44,15 +44,3 @@ def subword_files(folder: Path, bpe: str) -> list[Path]:
     if names and not found:
         raise UserError(f"{folder} has no {' or '.join(names)}, which --bpe {bpe} reads")
     return found
-
-
-def dictionary(folder: Path, language: str) -> Path:
-    """Where the dictionary of a language lies.
-
-    Raises:
-        UserError: if it is missing.
-    """
-    path = folder / f"dict.{language}.txt"
-    if not path.is_file():
-        raise UserError(f"{path} is missing, a translation model lies beside its dictionaries")
-    return path

@@ -18,7 +18,7 @@ from fairseq.data import encoders
 from fairseq.search import Search
 from fairseq.sequence_generator import SequenceGenerator
 
-from fairseq_scl.back_translation.translation_folder import dictionary, subword_files
+from fairseq_scl.back_translation.translation_folder import subword_files
 from fairseq_scl.errors import UserError
 
 
@@ -86,7 +86,7 @@ class Translator:
         for model in self.models:
             model.to(device=device, dtype=torch.float64).eval()
         self.source, self.target = self.task.cfg.source_lang, self.task.cfg.target_lang
-        self.tokenizer, self.bpe = _text_encoders(
+        self.encoders = _text_encoders(
             checkpoints[0].parent, tokenizer, bpe, (self.source, self.target)
         )
         self.positions = utils.resolve_max_positions(
@@ -120,10 +120,8 @@ class Translator:
     def encode(self, sentence: str) -> torch.Tensor:
         """Dictionary ids of a sentence, `(tokens,)` int64, ending in `</s>`."""
         text = " ".join(sentence.split())  # fastBPE and subword-nmt translate a line
-        if self.tokenizer is not None:
-            text = self.tokenizer.encode(text)
-        if self.bpe is not None:
-            text = self.bpe.encode(text)
+        for encoder in self.encoders:
+            text = encoder.encode(text)
         tokens = self.task.source_dictionary.encode_line(text, add_if_not_exist=False).long()
         if len(tokens) > self.positions:
             tokens = torch.cat([tokens[: self.positions - 1], tokens[-1:]])
@@ -132,9 +130,9 @@ class Translator:
     def decode(self, tokens: torch.Tensor) -> str:
         """The text of dictionary ids."""
         text = self.task.target_dictionary.string(tokens)
-        if self.bpe is not None:
-            text = self.bpe.decode(text)
-        return (text if self.tokenizer is None else self.tokenizer.decode(text)).strip()
+        for encoder in reversed(self.encoders):
+            text = encoder.decode(text)
+        return text.strip()
 
     def sample(self, sources: Sequence[torch.Tensor], seeds: Sequence[int]) -> list[torch.Tensor]:
         """Sample a translation of each of `sources`, which are equally long.
@@ -167,8 +165,10 @@ def _load(checkpoints: Sequence[Path]) -> tuple[list, Any]:
         languages = [getattr(described, f"{end}_lang", None) or "" for end in ("source", "target")]
         if not all(languages):
             raise UserError(f"{path}: not a translation model, its task names no languages")
-        for language in languages:
-            dictionary(folder, language)
+        for dictionary in (folder / f"dict.{language}.txt" for language in languages):
+            if not dictionary.is_file():
+                told = "a translation model lies beside its dictionaries"
+                raise UserError(f"{dictionary} is missing, {told}")
         if task and languages != [task.cfg.source_lang, task.cfg.target_lang]:
             raise UserError(f"{path}: its languages are not those of {checkpoints[0]}")
         try:
@@ -183,26 +183,20 @@ def _load(checkpoints: Sequence[Path]) -> tuple[list, Any]:
     return models, task
 
 
-def _text_encoders(folder: Path, tokenizer: str, bpe: str, languages: tuple[str, str]) -> tuple:
-    """fairseq's own tokenizer and subword encoder, None for `none`."""
+def _text_encoders(folder: Path, tokenizer: str, bpe: str, languages: tuple[str, str]) -> list:
+    """fairseq's own tokenizer and subword encoder, but for what is `none`."""
     codes = next(iter(subword_files(folder, bpe)), None)
+    options = Namespace(
+        tokenizer=None if tokenizer == "none" else tokenizer,
+        source_lang=languages[0],
+        target_lang=languages[1],
+        bpe=None if bpe == "none" else bpe,
+        bpe_codes=str(codes),
+        sentencepiece_model=str(codes),
+    )
     try:
-        return (
-            encoders.build_tokenizer(
-                Namespace(
-                    tokenizer=None if tokenizer == "none" else tokenizer,
-                    source_lang=languages[0],
-                    target_lang=languages[1],
-                )
-            ),
-            encoders.build_bpe(
-                Namespace(
-                    bpe=None if bpe == "none" else bpe,
-                    bpe_codes=str(codes),
-                    sentencepiece_model=str(codes),
-                )
-            ),
-        )
+        found = encoders.build_tokenizer(options), encoders.build_bpe(options)
+        return [encoder for encoder in found if encoder is not None]
     except ImportError as error:  # fairseq says which package, and how to install it
         raise UserError(f"--tokenizer {tokenizer} --bpe {bpe}: {error}") from None
     except Exception as error:  # the libraries raise whatever they like for broken files

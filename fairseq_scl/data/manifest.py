@@ -10,7 +10,7 @@ This command makes all of it again from DATA and compares.
 import argparse
 import hashlib
 import json
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +39,7 @@ class Split(BaseModel):
     @field_validator("rows")
     @classmethod
     def _ascend(cls, rows: list[int | tuple[int, int]]) -> list[int | tuple[int, int]]:
-        ends = [row for entry in rows for row in ((entry,) if isinstance(entry, int) else entry)]
+        ends = chain.from_iterable((row,) if isinstance(row, int) else row for row in rows)
         if any(later <= earlier for earlier, later in pairwise([-1, *ends])):
             raise ValueError("rows are numbers from 0, ascending")
         return rows
@@ -101,9 +101,8 @@ def make(rows: Rows, splits: list[str]) -> Manifest:
     data, choices = rows.data, rows.choices
     found = {split: rows.of(split) for split in splits}
     labels, flipped = rows.training_labels()
-    sources = sorted({split.source for split in found.values()})
     files = [data / "input0" / "dict.txt", data / "label" / "dict.txt"]
-    for source in sources:
+    for source in sorted({split.source for split in found.values()}):
         files += stored.split_files(data, source, choices.regression)
     made = Manifest(
         files={str(path.relative_to(data)): sha256(path) for path in files if path.is_file()},
@@ -117,10 +116,8 @@ def make(rows: Rows, splits: list[str]) -> Manifest:
     )
     if choices.noise == "back-translation":
         translations, items = rows.translations()
-        digest = hashlib.sha256()
-        for item in items:
-            digest.update(translations.tokens(item).numpy().tobytes())
-        made.translations = digest.hexdigest()  # of the token ids, in the order of rows
+        ids = b"".join(translations.tokens[item].numpy().tobytes() for item in items)
+        made.translations = hashlib.sha256(ids).hexdigest()  # in the order of rows
     content = made.model_dump(mode="json", exclude_unset=True, exclude={"sha256"})
     made.sha256 = checksum(content)
     return made
@@ -184,8 +181,5 @@ def read(path: Path) -> Manifest:
 
 def expand(rows: list) -> list[int]:
     """The row numbers that `compact` stands for."""
-    return [
-        row
-        for entry in rows
-        for row in ([entry] if isinstance(entry, int) else range(entry[0], entry[1] + 1))
-    ]
+    ends = ((entry, entry) if isinstance(entry, int) else entry for entry in rows)
+    return list(chain.from_iterable(range(first, last + 1) for first, last in ends))

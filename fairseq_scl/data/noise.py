@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fairseq.data import BaseWrapperDataset, FairseqDataset
+from fairseq.data import BaseWrapperDataset, ConcatSentencesDataset, PrependTokenDataset
 
 from fairseq_scl.data import stored
 from fairseq_scl.data.corruption import corrupt_tokens
@@ -64,7 +64,7 @@ class NoisyTokens(BaseWrapperDataset):
         return with_tokens(example, torch.from_numpy(noisy))
 
 
-class BackTranslations(FairseqDataset):
+class BackTranslations(BaseWrapperDataset):
     """What `fairseq-scl back-translate` stored for one temperature, labelled as its source.
 
     Args:
@@ -78,36 +78,28 @@ class BackTranslations(FairseqDataset):
     """
 
     def __init__(self, data: Path, temperature, examples, init_token=None, separator_token=None):
-        super().__init__()
-        folder = data / FOLDER / f"T{temperature:g}"
-        self.folder, self.examples, self.items = folder, examples, load_augmented(folder)
+        super().__init__(examples)
+        self.folder = data / FOLDER / f"T{temperature:g}"
+        self.items = load_augmented(self.folder)
         self.rows = {item: row for row, items in self.items.items() for item in items}
-        stems = sorted({path.with_suffix("") for path in folder.glob("input*.idx")})
-        self.inputs = [stored.load(stem) for stem in stems]
-        if not stems or any(len(sentences) != len(self.rows) for sentences in self.inputs):
-            raise UserError(f"{folder / INDEX} is not of the sentences that lie beside it")
-        self.starts = (init_token, separator_token)
+        indices = sorted(self.folder.glob("input*.idx"))
+        inputs = [stored.load(path.with_suffix("")) for path in indices]
+        if not inputs or any(len(sentences) != len(self.rows) for sentences in inputs):
+            raise UserError(f"{self.folder / INDEX} is not of the sentences that lie beside it")
+        starts = (init_token, separator_token)
+        #: `<s> A </s>` or `<s> A </s> </s> B </s>`, `(length,)` int64
+        self.tokens = ConcatSentencesDataset(*map(PrependTokenDataset, inputs, starts))
 
     def __len__(self):
         return len(self.rows)
 
-    def tokens(self, item: int) -> torch.Tensor:
-        """`<s> A </s>` or `<s> A </s> </s> B </s>`, `(length,)` int64."""
-        parts = []
-        for start, sentences in zip(self.starts, self.inputs, strict=False):
-            if start is not None:
-                parts.append(torch.tensor([start]))
-            parts.append(sentences[item].long())
-        return torch.cat(parts)
-
     def __getitem__(self, item):
-        return with_tokens(self.examples[self.rows[item]], self.tokens(item))
+        return with_tokens(self.dataset[self.rows[item]], self.tokens[item])
 
     @property
     def sizes(self):
         """`(n,)` tokens of each item."""
-        starts = sum(start is not None for start in self.starts[: len(self.inputs)])
-        return sum(sentences.sizes for sentences in self.inputs) + starts
+        return self.tokens.sizes
 
     def chosen(self, rows: np.ndarray, ratio: int) -> np.ndarray:
         """The first `ratio` translations of each of `rows`, `(len(rows) * ratio,)`.
@@ -123,7 +115,3 @@ class BackTranslations(FairseqDataset):
                     "needs more; run 'fairseq-scl back-translate' again"
                 )
         return np.array([item for row in rows.tolist() for item in self.items[row][:ratio]])
-
-    def collater(self, samples):
-        """As the split does."""
-        return self.examples.collater(samples)

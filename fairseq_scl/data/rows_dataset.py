@@ -50,22 +50,18 @@ class RowsDataset(FairseqDataset):
         return len(self.rows)
 
     def num_tokens(self, index):
-        """Tokens of one example, what `--max-tokens` counts."""
+        """Tokens of one example, what `--max-tokens` counts and `--max-positions` limits."""
         return int(self.sizes[index])
+
+    size = num_tokens
 
     def num_tokens_vec(self, indices):
         """Tokens of several examples."""
         return self.sizes[indices]
 
-    def size(self, index):
-        """Tokens of one example, what `--max-positions` limits."""
-        return self.num_tokens(index)
-
     def ordered_indices(self):
         """The order in which examples fill batches."""
-        if self.order is not None:
-            return self.order()
-        return np.argsort(self.sizes, kind="stable")
+        return self.order() if self.order else np.argsort(self.sizes, kind="stable")
 
     def batch_by_size(self, indices, *args, **kwargs):
         """As in fairseq, but for the last rows, which it drops unless they fill a multiple.

@@ -1,11 +1,12 @@
 """Which rows a few-shot run trains on. Change the sampling here; nothing else knows how it works.
 
-A draw first decides class by class in which order seats are given out (`stratified_order`,
-`balanced_order`), then fills the seats from a seeded shuffle of each class. Both are
-independent of N, so draws nest: the 20 rows of a seed are among its 100.
+A draw first decides class by class in which order seats are given out (`stratified_order`, or in
+turn), then fills the seats from a seeded shuffle of each class. Both are independent of N, so
+draws nest: the 20 rows of a seed are among its 100.
 """
 
 from collections.abc import Iterator
+from itertools import cycle, islice
 
 import numpy as np
 
@@ -38,13 +39,15 @@ def draw(labels: np.ndarray, num_shots: int, seed: int, sampling: str = "stratif
         return np.sort(np.random.default_rng(seed).permutation(len(labels))[:num_shots])
     if not counts.all():
         raise ValueError(f"class {int(np.argmin(counts))} has no row")
-    if sampling == "stratified":
-        order = stratified_order(counts)
-    elif sampling == "balanced":
-        order = balanced_order(counts, num_shots)
-    else:
+    if sampling not in SAMPLING:
         raise ValueError(f"sampling must be one of {', '.join(SAMPLING)}, got {sampling!r}")
+    order = stratified_order(counts) if sampling == "stratified" else cycle(range(len(counts)))
     seats = _count_seats(order, len(counts), num_shots)
+    if (seats > counts).any():
+        label = int(np.argmin(counts))
+        raise ValueError(
+            f"class {label} has {counts[label]} rows, too few for {seats.max()} of each class"
+        )
     if not seats.all():
         label = int(np.argmin(seats))
         raise ValueError(
@@ -68,10 +71,7 @@ def stratified_part(labels: np.ndarray, rows: int, seed: int) -> np.ndarray:
 
 
 def _count_seats(order: Iterator[int], classes: int, seats: int) -> np.ndarray:
-    counted = np.zeros(classes, dtype=np.int64)
-    for _, label in zip(range(seats), order, strict=False):
-        counted[label] += 1
-    return counted
+    return np.bincount(list(islice(order, seats)), minlength=classes)
 
 
 def _fill_seats(labels: np.ndarray, seats: np.ndarray, seed: int) -> np.ndarray:
@@ -94,19 +94,3 @@ def stratified_order(counts: np.ndarray) -> Iterator[int]:
         winner = max(eligible, key=lambda c: (counts[c] / (seats[c] + 1), -c))
         seats[winner] += 1
         yield winner
-
-
-def balanced_order(counts: np.ndarray, num_shots: int) -> Iterator[int]:
-    """Yield the classes in turn.
-
-    Raises:
-        ValueError: if a class has too few rows for `num_shots`.
-    """
-    share = -(-num_shots // len(counts))
-    for seat in range(num_shots):
-        label = seat % len(counts)
-        if seat // len(counts) >= counts[label]:
-            raise ValueError(
-                f"class {label} has {counts[label]} rows, too few for {share} of each class"
-            )
-        yield label

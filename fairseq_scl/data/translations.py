@@ -1,6 +1,7 @@
 """Where back-translations are stored beside prepared data, and how they are found again."""
 
 from collections import defaultdict
+from itertools import count
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, model_validator
@@ -44,8 +45,7 @@ def load_augmented(folder: Path) -> dict[int, list[int]]:
     if not path.exists():
         raise UserError(f"{path} is missing; make it with 'fairseq-scl back-translate'")
     index = read_model(path, Index)
-    pairs = list(zip(index.rows, index.copies, strict=True))
     items = defaultdict(list)
-    for number in sorted(range(len(pairs)), key=pairs.__getitem__):
-        items[pairs[number][0]].append(number)
+    for row, _, number in sorted(zip(index.rows, index.copies, count(), strict=False)):
+        items[row].append(number)
     return dict(items)

@@ -7,6 +7,7 @@ train_flags.txt   fairseq-train's flags for this encoder (written by import-mode
 """
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from fairseq_scl.errors import UserError
@@ -16,6 +17,7 @@ DICTIONARY = "dict.txt"
 TRAIN_FLAGS = "train_flags.txt"
 TOKENIZER_JSON = "tokenizer.json"
 GPT2_BPE = ("encoder.json", "vocab.bpe")
+BYTE_LEVEL_BPE = ("vocab.json", "merges.txt")  # Hugging Face's form of GPT-2's
 SENTENCEPIECE = ("sentencepiece.bpe.model", "sentencepiece.model", "spm.model")
 
 
@@ -26,6 +28,11 @@ LINE_BREAKS = str.maketrans({"\r": "␍", "\n": "␊"})
 def dictionary_symbol(token: str) -> str:
     """How `dict.txt` writes a tokenizer's token."""
     return token.translate(LINE_BREAKS)
+
+
+def holds(folder: Path, names: Iterable[str]) -> bool:
+    """Whether all these files lie in `folder`."""
+    return all((folder / name).is_file() for name in names)
 
 
 def sentencepiece_model(folder: Path) -> Path | None:
@@ -42,15 +49,15 @@ def copy_tokenizer(source: Path, output: Path) -> None:
     spm = sentencepiece_model(source)
     if (source / TOKENIZER_JSON).is_file():
         names = [TOKENIZER_JSON]
-    elif (source / "vocab.json").is_file() and (source / "merges.txt").is_file():
+    elif holds(source, BYTE_LEVEL_BPE):
         from tokenizers import ByteLevelBPETokenizer
 
         tokenizer = ByteLevelBPETokenizer.from_file(
-            str(source / "vocab.json"), str(source / "merges.txt")
+            *(str(source / name) for name in BYTE_LEVEL_BPE)
         )
         tokenizer.save(str(output / TOKENIZER_JSON))
         names = []
-    elif all((source / name).is_file() for name in GPT2_BPE):
+    elif holds(source, GPT2_BPE):
         names = list(GPT2_BPE)
     elif spm:  # in this order 'load_tokenizer' looks for them
         names = [spm.name]

@@ -22,6 +22,7 @@ from fairseq_scl.files import read_model
 ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_accurate"}
 # beginning, padding, end, unknown, mask: fairseq's first four symbols and its last
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+CAMEMBERT_SPECIALS = ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED")
 BERT_SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
 LAYER_NAMES = {
     "attention.self.query": "self_attn.q_proj",
@@ -42,7 +43,7 @@ LM_HEAD_NAMES = {
 
 
 class Config(BaseModel):
-    """What of `config.json` says how fairseq's RoBERTa computes the encoder."""
+    """What of `config.json` says how fairseq's RoBERTa computes the encoder, if it does."""
 
     model_config = ConfigDict(strict=True)
     model_type: Literal["roberta", "xlm-roberta", "camembert", "bert"]
@@ -79,15 +80,6 @@ class Vocabulary(RootModel[dict[str, NonNegativeInt]]):
     model_config = ConfigDict(strict=True)
 
 
-def read_config(folder: Path) -> Config:
-    """Read `config.json`.
-
-    Raises:
-        UserError: if it is damaged, or describes something that fairseq's RoBERTa is not.
-    """
-    return read_model(folder / "config.json", Config)
-
-
 def options_of(config: Config, folder: Path) -> argparse.Namespace:
     """The encoder of `folder` as options of fairseq's RoBERTa."""
     return argparse.Namespace(
@@ -101,6 +93,24 @@ def options_of(config: Config, folder: Path) -> argparse.Namespace:
         # RoBERTa's table starts with two rows for fairseq's padding offset
         max_positions=config.max_position_embeddings - (0 if config.model_type == "bert" else 2),
     )
+
+
+def parameters(names: dict[str, str]) -> dict[str, str]:
+    """The names of weights and biases, of names of layers."""
+    return {
+        f"{theirs}.{kind}": f"{ours}.{kind}"
+        for theirs, ours in names.items()
+        for kind in ("weight", "bias")
+    }
+
+
+def parameters_of_layers(prefix: str, layers: int) -> dict[str, str]:
+    """fairseq's names of what both sides hold alike, by theirs behind `prefix`."""
+    names = {f"{prefix}embeddings.LayerNorm": "layernorm_embedding"}
+    for i in range(layers):
+        for theirs, ours in LAYER_NAMES.items():
+            names[f"{prefix}encoder.layer.{i}.{theirs}"] = f"layers.{i}.{ours}"
+    return parameters(names)
 
 
 def require_fitting(config: Config, weights: dict[str, torch.Tensor], folder: Path) -> None:
@@ -153,7 +163,7 @@ def vocabulary(folder: Path, model_type: str, size: int) -> list[str]:
     spm = encoder_folder.sentencepiece_model(folder)
     if (folder / encoder_folder.TOKENIZER_JSON).is_file():
         ids = _read_tokenizer(folder / encoder_folder.TOKENIZER_JSON).get_vocab()
-    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+    elif encoder_folder.holds(folder, encoder_folder.BYTE_LEVEL_BPE):
         ids = read_model(folder / "vocab.json", Vocabulary).root
     elif spm:
         ids = {token: i for i, token in enumerate(sentencepiece_vocabulary(spm, model_type))}
@@ -168,10 +178,8 @@ def vocabulary(folder: Path, model_type: str, size: int) -> list[str]:
         raise UserError(
             f"{folder}: the tokenizer has ids up to {max(ids.values())}, the model {size} rows"
         )
-    tokens = [f"<unused-id-{i}>" for i in range(size)]
-    for token, i in ids.items():
-        tokens[i] = token
-    return tokens
+    tokens = {i: token for token, i in ids.items()}
+    return [tokens.get(i, f"<unused-id-{i}>") for i in range(size)]
 
 
 def sentencepiece_vocabulary(path: Path, model_type: str) -> list[str]:
@@ -181,15 +189,7 @@ def sentencepiece_vocabulary(path: Path, model_type: str) -> list[str]:
     model = SentencePieceProcessor(model_file=str(path))
     pieces = [model.id_to_piece(i) for i in range(model.get_piece_size())]
     if model_type == "camembert":
-        return [
-            "<s>NOTUSED",
-            "<pad>",
-            "</s>NOTUSED",
-            "<unk>",
-            "<unk>NOTUSED",
-            *pieces[1:],
-            "<mask>",
-        ]
+        return [*CAMEMBERT_SPECIALS, *pieces[1:], "<mask>"]
     return [*SPECIALS[:4], *pieces[3:], SPECIALS[4]]
 
 
@@ -226,16 +226,11 @@ def convert(
         f"{to}.embed_tokens.weight": take(f"{prefix}embeddings.word_embeddings.weight")[order],
         f"{to}.embed_positions.weight": positions,
     }
-    for kind in ("weight", "bias"):
-        converted[f"{to}.layernorm_embedding.{kind}"] = take(f"{prefix}embeddings.LayerNorm.{kind}")
-        for i in range(layers):
-            for theirs, ours in LAYER_NAMES.items():
-                converted[f"{to}.layers.{i}.{ours}.{kind}"] = take(
-                    f"{prefix}encoder.layer.{i}.{theirs}.{kind}"
-                )
-        for theirs, ours in LM_HEAD_NAMES.items():
-            if f"{theirs}.{kind}" in weights:
-                converted[f"encoder.lm_head.{ours}.{kind}"] = weights[f"{theirs}.{kind}"]
+    for theirs, ours in parameters_of_layers(prefix, layers).items():
+        converted[f"{to}.{ours}"] = take(theirs)
+    for theirs, ours in parameters(LM_HEAD_NAMES).items():
+        if theirs in weights:
+            converted[f"encoder.lm_head.{ours}"] = weights[theirs]
     for theirs in ("lm_head.bias", "cls.predictions.bias"):
         if theirs in weights:
             converted["encoder.lm_head.bias"] = weights[theirs][order]

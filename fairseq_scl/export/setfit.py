@@ -57,34 +57,25 @@ def write_body(source: Exportable, folder: Path) -> None:
     weights = export_transformers.convert_encoder(source)
     export_transformers.save(weights, folder / "model.safetensors")
     export_transformers.write_tokenizer_config(source, folder)
-    write_pooling(source, folder / "1_Pooling")
-    write_dense(source, folder / "2_Dense")
-
-
-def write_pooling(source: Exportable, folder: Path) -> None:
-    """Write the module that makes a sentence vector of the tokens'."""
-    folder.mkdir()
-    config = {
-        "word_embedding_dimension": source.classifier.model.args.encoder_embed_dim,
-        "pooling_mode_cls_token": source.pooling == "cls",
-        "pooling_mode_mean_tokens": source.pooling == "mean",
-    }
-    write_json(folder / "config.json", config)
-
-
-def write_dense(source: Exportable, folder: Path) -> None:
-    """Write the module that is the classification head's dense layer and tanh."""
-    folder.mkdir()
     dense = source.head.dense
-    config = {
-        "in_features": dense.in_features,
-        "out_features": dense.out_features,
-        "bias": True,
-        "activation_function": "torch.nn.modules.activation.Tanh",
+    configs = {
+        "1_Pooling": {
+            "word_embedding_dimension": source.classifier.model.args.encoder_embed_dim,
+            "pooling_mode_cls_token": source.pooling == "cls",
+            "pooling_mode_mean_tokens": source.pooling == "mean",
+        },
+        "2_Dense": {
+            "in_features": dense.in_features,
+            "out_features": dense.out_features,
+            "bias": True,
+            "activation_function": "torch.nn.modules.activation.Tanh",
+        },
     }
-    write_json(folder / "config.json", config)
+    for name, config in configs.items():
+        (folder / name).mkdir()
+        write_json(folder / name / "config.json", config)
     weights = {f"linear.{name}": tensor for name, tensor in dense.state_dict().items()}
-    export_transformers.save(weights, folder / "model.safetensors")
+    export_transformers.save(weights, folder / "2_Dense" / "model.safetensors")
 
 
 def logistic_regression(source: Exportable) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from fairseq_scl.encoders.hugging_face import ACTIVATIONS, LAYER_NAMES
+from fairseq_scl.encoders.hugging_face import ACTIVATIONS, parameters, parameters_of_layers
 from fairseq_scl.export.exportable import Exportable, write_json
 
 ROLES = ("cls_token", "pad_token", "sep_token", "unk_token", "mask_token")  # as SPECIALS
@@ -98,37 +98,25 @@ def convert_encoder(source: Exportable) -> dict[str, torch.Tensor]:
     """Rename and reorder fairseq's weights; the import folded token types into positions."""
     is_bert, encoder = source.is_bert, source.classifier.model.encoder.sentence_encoder
     state = encoder.state_dict()
-    prefix = "bert" if is_bert else "roberta"
+    prefix = "bert." if is_bert else "roberta."
     positions = state["embed_positions.weight"]
     types = positions.new_zeros(2 if is_bert else 1, positions.size(1))
     weights = {
-        f"{prefix}.embeddings.word_embeddings.weight": state["embed_tokens.weight"][source.order],
-        f"{prefix}.embeddings.position_embeddings.weight": positions[2 if is_bert else 0 :],
-        f"{prefix}.embeddings.token_type_embeddings.weight": types,
+        f"{prefix}embeddings.word_embeddings.weight": state["embed_tokens.weight"][source.order],
+        f"{prefix}embeddings.position_embeddings.weight": positions[2 if is_bert else 0 :],
+        f"{prefix}embeddings.token_type_embeddings.weight": types,
     }
-    for kind in ("weight", "bias"):
-        weights[f"{prefix}.embeddings.LayerNorm.{kind}"] = state[f"layernorm_embedding.{kind}"]
-        for i in range(len(encoder.layers)):
-            for theirs, ours in LAYER_NAMES.items():
-                weights[f"{prefix}.encoder.layer.{i}.{theirs}.{kind}"] = state[
-                    f"layers.{i}.{ours}.{kind}"
-                ]
-    return weights
+    alike = parameters_of_layers(prefix, len(encoder.layers))
+    return weights | {theirs: state[ours] for theirs, ours in alike.items()}
 
 
 def convert_head(source: Exportable) -> dict[str, torch.Tensor]:
     """Rename the classification head's weights."""
     state = source.head.state_dict()
-    dense, projection = (
-        ("bert.pooler.dense", "classifier")
-        if source.is_bert
-        else ("classifier.dense", "classifier.out_proj")
-    )
-    return {
-        f"{theirs}.{kind}": state[f"{ours}.{kind}"]
-        for theirs, ours in ((dense, "dense"), (projection, "out_proj"))
-        for kind in ("weight", "bias")
-    }
+    names = {"classifier.dense": "dense", "classifier.out_proj": "out_proj"}
+    if source.is_bert:
+        names = {"bert.pooler.dense": "dense", "classifier": "out_proj"}
+    return {theirs: state[ours] for theirs, ours in parameters(names).items()}
 
 
 def save(weights: dict[str, torch.Tensor], path: Path) -> None:
