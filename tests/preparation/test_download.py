@@ -188,6 +188,7 @@ LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}
         tarred({"other": b"x"}),
         tarred({}, **{"roberta.large/model.pt": LINK}),
     ],
+    ids=["cut off", "a bit flipped", "a web page", "no tar", "another member", "a link"],
 )
 def test_a_damaged_archive_is_not_kept(roberta, tmp_path, archive):
     roberta.files[ARCHIVE] = archive
