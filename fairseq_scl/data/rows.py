@@ -29,6 +29,7 @@ class Choices:
     noise_ratio: Annotated[int, Field(ge=0)] = 0
     noise_replace: bool = False
     regression: bool = False
+    fold: Annotated[str, Field(pattern=protocols.FOLD)] | None = None
 
 
 class Rows:
@@ -48,7 +49,10 @@ class Rows:
     def _of(self, split: str) -> protocols.Split:
         """Source file and rows of a split; of `train` only those drawn."""
         choices = self.choices
-        found = protocols.split(choices.protocol, split, self.labels)
+        try:
+            found = protocols.split(choices.protocol, split, self.labels, choices.fold)
+        except ValueError as error:
+            raise UserError(f"--fold {choices.fold} of {self.data}: {error}") from None
         if split != "train" or choices.num_shots is None:
             return found
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from fairseq_scl.data.protocols import FOLD
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import read_model
 
@@ -48,6 +49,7 @@ class Outcome(BaseModel):
     protocol: str = _config("task", "protocol")
     num_shots: Whole | None = _config("task", "num_shots")
     shots_seed: Whole = _config("task", "shots_seed")
+    fold: Annotated[str, Field(pattern=FOLD)] | None = _config("task", "fold", default=None)
     shots_sampling: str = _config("task", "shots_sampling", default="stratified")
     samples_per_class: Whole | None = _config("task", "samples_per_class", default=None)
     noise: str = _config("task", "noise")
@@ -77,6 +79,8 @@ class Outcome(BaseModel):
         options = self._changed(
             "shots_sampling", "samples_per_class", "noise_ratio", "noise_replace", "scl_views"
         )
+        if self.fold is not None:
+            options.append(f"--fold K/{self.fold.partition('/')[2]}")
         if self.split not in (None, "test"):
             options.append(f"--split {self.split}")
         parameter = {
@@ -112,10 +116,16 @@ class Outcome(BaseModel):
         return {
             **self.setting,
             "loss": self.loss,
-            "draw": f"{self.shots_seed}/{self.seed}",
+            "draw": "/".join(map(str, self.draw)),
             "temperature": self.noise_temperature if self.noise == "back-translation" else None,
             "maximize": self.maximize,
         }
+
+    @property
+    def draw(self) -> list[int]:
+        """The seeds of rows and of training; of `--fold 2/5` also the 2."""
+        fold = [] if self.fold is None else [int(self.fold.partition("/")[0])]
+        return [self.shots_seed, self.seed, *fold]
 
     @property
     def order(self) -> tuple:
@@ -124,7 +134,7 @@ class Outcome(BaseModel):
             (0, value, "") if isinstance(value, int | float) else (1, value != "none", str(value))
             for value in self.setting.values()
         ]
-        return setting, self.loss, self.shots_seed, self.seed
+        return setting, self.loss, self.draw
 
     def _changed(self, *names: str) -> list[str]:
         """Those options that are not at their defaults, as flags of fairseq-train."""
@@ -205,7 +215,8 @@ def read_runs(folder: Path) -> "DataFrame":
         folder: where it is.
         `SETTING`: what it was run on, how and by what measure; N is `all` without a choice of rows.
         loss: `CE`, or `CE+SCL` with its hyper-parameters.
-        draw: `3/1` is --shots-seed 3 --seed 1; runs of one draw are paired.
+        draw: `3/1` is --shots-seed 3 --seed 1, `3/1/2` also --fold 2/K; runs of one draw are
+            paired.
         `MEASURES`: float64, the metric in percent (`PERCENT`) or as it is; NaN where not measured.
             The temperature is that of the back-translations trained on.
         maximize: whether more of the metric is better.

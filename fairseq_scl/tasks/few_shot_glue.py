@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -65,8 +66,13 @@ class FewShotGlueConfig(SentencePredictionConfig):
             "help": "'given': the splits as prepared; 'few-shot' (the paper's): 'test' is a "
             f"stratified half of the validation set, 'valid' at most {protocols.MAX_DEV_ROWS} rows "
             "of the other half; 'full' (the paper's): 'test' is the validation set, 'valid' is "
-            "carved out of the training set"
+            "carved out of the training set; 'folds': 'test' is one fold of the training set, and "
+            "there is no 'valid' (--disable-validation)"
         },
+    )
+    fold: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={"help": "K/N of --protocol folds: test on the K-th of N stratified parts"},
     )
     noise: ChoiceEnum(NOISE) = field(  # type: ignore[valid-type]
         default="none", metadata={"help": "noise in the training rows, never in valid or test"}
@@ -248,6 +254,8 @@ class FewShotGlueTask(SentencePredictionTask):
 
     def has_split(self, split: str) -> bool:
         """Whether the prepared data has this split under the protocol."""
+        if self.cfg.protocol == "folds":
+            return split in ("train", "test")
         if self.cfg.protocol != "given":
             split = split.replace("test", "valid")
         return (self.data / "input0" / f"{split}.idx").is_file()
@@ -365,6 +373,7 @@ class FewShotGlueTask(SentencePredictionTask):
 
 def choices(cfg: FewShotGlueConfig) -> Choices:
     """What of the configuration decides on the examples; noise that is not used is left out."""
+    require_fold(str(cfg.protocol), cfg.fold, cfg.regression_target)
     noise = str(cfg.noise)
     for name, kind in NOISE_OPTIONS.items():
         if noise != kind and getattr(cfg, name) != getattr(FewShotGlueConfig, name):
@@ -387,4 +396,18 @@ def choices(cfg: FewShotGlueConfig) -> Choices:
         noise_ratio=cfg.noise_ratio if translated else 0,
         noise_replace=cfg.noise_replace if translated else False,
         regression=cfg.regression_target,
+        fold=cfg.fold,
     )
+
+
+def require_fold(protocol: str, fold: str | None, regression: bool) -> None:
+    """Refuse folds that cannot be, or that nobody asked for."""
+    if (protocol == "folds") != (fold is not None):
+        raise UserError("--fold and --protocol folds need each other")
+    if fold is None:
+        return
+    if regression:
+        raise UserError("--protocol folds is for classes, not for --regression-target")
+    number, folds = map(int, fold.split("/")) if re.match(protocols.FOLD, fold) else (0, 0)
+    if not 1 <= number <= folds or folds < 2:
+        raise UserError(f"--fold {fold} must be K/N, the K-th of at least 2 folds, such as 1/5")

@@ -87,5 +87,28 @@ def test_given_takes_files_as_they_are(files):
 
 
 def test_another_protocol_is_refused():
-    with pytest.raises(ValueError, match="one of given, few-shot, full, got 'half'"):
+    with pytest.raises(ValueError, match="one of given, few-shot, full, folds, got 'half'"):
         split("half", "test", {}.__getitem__)
+
+
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=5), st.integers(2, 6))
+def test_every_row_is_tested_in_one_fold_and_every_class_evenly(counts, folds):
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
+    files = {"train": labels}
+    if min(counts) < folds:
+        with pytest.raises(ValueError, match=f"a class has {min(counts)} rows, fewer than {folds}"):
+            split("folds", "test", files.__getitem__, f"1/{folds}")
+        return
+    tested = []
+    for fold in range(1, folds + 1):
+        test, train = (
+            split("folds", name, files.__getitem__, f"{fold}/{folds}") for name in ("test", "train")
+        )
+        assert test.source == train.source == "train"
+        assert np.array_equal(np.union1d(test.rows, train.rows), np.arange(len(labels)))
+        assert not np.intersect1d(test.rows, train.rows).size
+        share = np.bincount(labels[test.rows], minlength=len(counts)) - np.array(counts) / folds
+        assert (abs(share) < 1).all()
+        assert abs(len(test.rows) - len(labels) / folds) < 1
+        tested += test.rows.tolist()
+    assert sorted(tested) == list(range(len(labels)))

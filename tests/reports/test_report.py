@@ -757,3 +757,18 @@ def test_the_frame_is_a_table_of_runs(tree):
     assert (failed["folder"], failed["error"]) == (tree.root / "scl/draw6", "killed")
     assert np.isnan(failed["validation"])
     assert runs["test"].dtype == runs["seconds"].dtype == float
+
+
+def test_folds_are_draws_of_one_row_and_other_numbers_of_folds_another_row(tree):
+    for folder, weight in (("ce", 0.0), ("scl", 0.9)):
+        for folds in (3, 5):
+            for fold in range(1, folds + 1):
+                tree.evaluated(
+                    f"{folder}/{folds}/{fold}", 80.0, 70.0 + fold, weight=weight, protocol="folds",
+                    shots=None, task={"fold": f"{fold}/{folds}"},
+                )  # fmt: skip
+    rows = tree.rows()
+    assert [row["draws"] for row in rows] == ["3", "3", "5", "5"]
+    assert [row["options"] for row in rows] == ["--fold K/3"] * 2 + ["--fold K/5"] * 2
+    assert list(frame(tree.root)["draw"][:3]) == ["1/1/1", "1/1/2", "1/1/3"]
+    assert rows[0]["test"] == shown([71.0, 72.0, 73.0])

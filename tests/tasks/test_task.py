@@ -8,6 +8,10 @@ import pytest
 from conftest import SHARED, build, configure, prepare, run, train
 from fairseq import tasks
 
+from fairseq_scl.cli import main
+from fairseq_scl.data import manifest
+from fairseq_scl.errors import UserError
+
 
 def task_of(flags):
     return tasks.setup_task(configure(flags).task)
@@ -251,3 +255,38 @@ def test_killed_and_started_again_it_goes_on(recipe, tmp_path):
     train(recipe.flags(tmp_path, "--max-update", 5))
     state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
     assert state["optimizer_history"][-1]["num_updates"] == 5
+
+
+def test_a_fold_is_trained_without_validation_and_tests_the_rest(recipe, tmp_path):
+    flags = recipe.flags(
+        tmp_path / "run", "--protocol", "folds", "--fold", "2/5", "--disable-validation"
+    )
+    train([*flags[: flags.index("--num-shots")], *flags[flags.index("--num-shots") + 2 :]])
+    task = task_of([f for f in flags if f not in ("--num-shots", "20")])
+    trained, tested = (task.load_dataset(split) for split in ("train", "test"))
+    assert len(trained) == 360 and len(tested) == 90
+    assert not set(rows_of(trained)) & set(rows_of(tested))
+    said = manifest.read(tmp_path / "run" / manifest.NAME)
+    assert set(said.splits) == {"train", "test"} and said.choices.fold == "2/5"
+    main(["verify", str(tmp_path / "run" / manifest.NAME), "--data", str(recipe.data)])
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--protocol", "folds"], "--fold and --protocol folds need each other"),
+        (["--fold", "1/5"], "--fold and --protocol folds need each other"),
+        (["--protocol", "folds", "--fold", "6/5"], "--fold 6/5 must be K/N"),
+        (["--protocol", "folds", "--fold", "1/1"], "--fold 1/1 must be K/N"),
+        (["--protocol", "folds", "--fold", "two"], "--fold two must be K/N"),
+    ],
+)
+def test_a_fold_that_cannot_be_is_refused(flags, more, told):
+    with pytest.raises(UserError, match=told):
+        task_of(flags(*more))
+
+
+def test_a_class_with_fewer_rows_than_folds_is_refused(flags):
+    task = task_of(flags("--protocol", "folds", "--fold", "1/400"))
+    with pytest.raises(UserError, match=r"--fold 1/400 of .*: a class has \d+ rows, fewer than"):
+        task.load_dataset("train")
