@@ -33,16 +33,10 @@ from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_file
 from fairseq_scl.inference.classifier import CHECKPOINT, Classifier, Prediction, load
 from fairseq_scl.inference.neighbours import Neighbour, Neighbours
-from fairseq_scl.preparation.prepare import check_labels, columns, look_through
-from fairseq_scl.preparation.tables import (
-    SUBMISSIONS,
-    Table,
-    decoded,
-    labels_of,
-    lines,
-    read_file,
-    read_glue_test,
-)
+from fairseq_scl.preparation.findings import check_labels, look_through
+from fairseq_scl.preparation.glue import SUBMISSIONS, labels_of, read_glue_test
+from fairseq_scl.preparation.sources import columns
+from fairseq_scl.preparation.tables import Table, decoded, lines, read_file
 
 WINDOW = 1024  # rows
 

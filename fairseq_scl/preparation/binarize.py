@@ -1,6 +1,7 @@
 """Writing rows as fairseq's binarized data, in a stream: a chunk of rows is in memory at a time."""
 
 import itertools
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,10 +13,12 @@ from tqdm import tqdm
 from fairseq_scl.encoders.shorten import shortened_lengths
 from fairseq_scl.encoders.tokenizers import Tokenizer
 from fairseq_scl.errors import UserError
-from fairseq_scl.preparation.tables import Row
+from fairseq_scl.preparation.findings import Found
+from fairseq_scl.preparation.tables import Row, Table
 
 CHUNK = 4096  # rows tokenized at a time
 EOS = 2
+UNKNOWN = 3
 FIRST_LABEL = 4  # after <s>, <pad>, </s>, <unk> of the label dictionary
 
 
@@ -39,6 +42,66 @@ class Builder(MMapIndexedDatasetBuilder):
     def finish(self) -> None:
         """Write the index."""
         self.finalize(f"{self.stem}.idx")
+
+
+def write_split(
+    folder: Path,
+    split: str,
+    table: Table,
+    found: Found,
+    classes: list[str] | None,
+    tokenizer: Tokenizer,
+    vocabulary_size: int,
+    max_length: int,
+) -> dict:
+    """Write a split's text, labels and tokens; returns its counts for `prepared.json`."""
+    rows = storing(table, found.labelled, classes, folder, split)
+    stems = [folder / f"input{i}" / split for i in range(found.sentences)]
+    counting = Counting(tokenizer)
+    shortened = write_sentences(
+        rows, found.rows, counting, vocabulary_size, max_length, stems, split
+    )
+    return {
+        "rows": found.rows,
+        "labelled": found.labelled,
+        "empty": found.empty,
+        "shortened": shortened,
+        "tokens": counting.tokens,
+        "unknown": counting.unknown,
+    }
+
+
+def storing(
+    table: Table, labelled: bool, classes: list[str] | None, folder: Path, split: str
+) -> Iterator[Row]:
+    """The rows of a table, whose sentences and labels are stored in `folder` on the way.
+
+    Class ids become fairseq's label data, numbers go into `SPLIT.label`.
+    """
+    to_json = json.JSONEncoder(ensure_ascii=False).encode
+    text = folder / "text" / f"{split}.jsonl"
+    rows = writing_lines(table, text, lambda row: to_json(row.sentences))
+    if not labelled:
+        return rows
+    if classes is None:
+        return writing_lines(rows, folder / "label" / f"{split}.label", lambda row: row.label)
+    return writing_labels(rows, table.path, classes, folder / "label" / split)
+
+
+class Counting:
+    """A tokenizer that counts the tokens it gives, and those of them that are unknown."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        self.tokens = self.unknown = 0
+
+    def __call__(self, sentences: Sequence[str]) -> list[np.ndarray]:
+        """The tokens of each sentence."""
+        encoded = self.tokenizer(sentences)
+        tokens = np.concatenate(encoded)
+        self.tokens += len(tokens)
+        self.unknown += int((tokens == UNKNOWN).sum())
+        return encoded
 
 
 def write_sentences(

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairseq_scl.errors import UserError, first_line
+from fairseq_scl.preparation.glue import GLUE, PAIR
 from fairseq_scl.preparation.tables import (
     BATCH,
-    GLUE,
-    PAIR,
     Columns,
     Row,
     Table,

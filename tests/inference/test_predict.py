@@ -14,8 +14,9 @@ from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
 from fairseq_scl.inference import classifier, predict
 from fairseq_scl.inference.classifier import load
-from fairseq_scl.preparation import tables
-from fairseq_scl.preparation.tables import GLUE, SUBMISSIONS, Columns, read_file
+from fairseq_scl.preparation import glue as published_glue
+from fairseq_scl.preparation.glue import GLUE, SUBMISSIONS
+from fairseq_scl.preparation.tables import Columns, read_file
 
 ROWS = read_file(PACKAGE / "sample_data" / "test.tsv", Columns(("sentence",), "label"))
 SENTENCES = [row.sentences[0] for row in ROWS]
@@ -315,16 +316,16 @@ def glue(folder, name, header, rows):
 def test_a_submission_is_in_the_sites_format(
     submission, recipe, encoder, of_numbers, loaded, tmp_path, monkeypatch
 ):
-    names = tables.labels_of(submission)
-    task = tables.AX if submission == "AX" else GLUE[submission]
+    names = published_glue.labels_of(submission)
+    task = published_glue.AX if submission == "AX" else GLUE[submission]
     columns = task.columns.sentences
     for of_task, split in SUBMISSIONS[submission].values():
-        published = tables.AX if of_task == "AX" else GLUE[of_task]
+        published = published_glue.AX if of_task == "AX" else GLUE[of_task]
         rows = [(i, *PAIRS[i % 4][: len(columns)]) for i in range(4)]
         glue(tmp_path / of_task, published.files[split], ("index", *columns), rows)
     four = dataclasses.replace(task, rows=(4,) * len(task.files))
     if submission == "AX":
-        monkeypatch.setattr(tables, "AX", four)
+        monkeypatch.setattr(published_glue, "AX", four)
     else:
         monkeypatch.setitem(GLUE, submission, four)
     if len(columns) == 1:

@@ -14,8 +14,9 @@ import pytest
 from conftest import prepare
 
 from fairseq_scl.errors import UserError
+from fairseq_scl.preparation.glue import GLUE, PAIR
 from fairseq_scl.preparation.hub import glue_hub_tables, hub_tables
-from fairseq_scl.preparation.tables import GLUE, PAIR, Columns
+from fairseq_scl.preparation.tables import Columns
 
 TEXT = Columns(("sentence",), "label")
 ANY = dict.fromkeys(("train", "valid", "test"), TEXT)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
-from fairseq_scl.preparation.prepare import class_names
-from fairseq_scl.preparation.tables import Columns, read_file
+from fairseq_scl.preparation.findings import class_names
+from fairseq_scl.preparation.prepare import prepare_tables
+from fairseq_scl.preparation.tables import Columns, Row, Table, read_file
 
 SENTENCES = [
     "The train was late again, so we walked along the canal.",
@@ -222,6 +223,39 @@ def test_csv_and_json_lines_and_tsv_together(tmp_path, tiny):
         [[5, EOS]],
         [[4, EOS]],
     ]
+
+
+# --- without a command line
+
+
+def in_memory(rows) -> Table:
+    rows = [Row(i, tuple(sentences), label) for i, (*sentences, label) in enumerate(rows, 1)]
+    return Table("memory", lambda: rows)
+
+
+def test_rows_in_memory_become_what_files_do(tmp_path, tiny):
+    of_files = prepare_rows(tmp_path, tiny, test=ROWS[:1])
+    output = tmp_path / "of memory"
+    tables = {"train": in_memory(ROWS), "valid": in_memory(ROWS), "test": in_memory(ROWS[:1])}
+    prepared = prepare_tables(output, tiny, tables)
+    names = files(of_files) - {"prepared.json"}
+    assert names == files(output) - {"prepared.json"}
+    assert all((output / name).read_bytes() == (of_files / name).read_bytes() for name in names)
+    assert prepared.classes == ["down", "up"]
+    assert told(output)["splits"]["train"]["file"] == "memory"
+    assert "sha256" not in told(output)["splits"]["train"]
+
+
+def test_rows_in_memory_are_refused_in_one_line(tmp_path, tiny):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match="there exists already"):
+        prepare_tables(tmp_path / "there", tiny, {"train": in_memory(ROWS)})
+    with pytest.raises(UserError, match="memory, row 5: 2 sentences, the first row has 1"):
+        prepare_tables(tmp_path / "a", tiny, {"train": in_memory([*ROWS, ("A", "B", "up")])})
+    tables = {"train": in_memory(ROWS), "valid": in_memory([("A", "B", "up")])}
+    with pytest.raises(UserError, match="memory, row 1: 2 sentences, the first row has 1"):
+        prepare_tables(tmp_path / "a", tiny, tables)
+    assert not (tmp_path / "a").exists()
 
 
 # --- labels

@@ -17,14 +17,8 @@ from hypothesis import strategies as st
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.preparation import tables
-from fairseq_scl.preparation.tables import (
-    GLUE,
-    Columns,
-    file_table,
-    glue_tables,
-    read_file,
-    unlike_published,
-)
+from fairseq_scl.preparation.glue import GLUE, glue_tables, unlike_published
+from fairseq_scl.preparation.tables import Columns, file_table, read_file
 
 GLUE_DIR = SHARED / "glue"
 SINGLE = Columns(("sentence",), "label")

@@ -1,0 +1,161 @@
+"""What a first pass over the tables finds: rows, labels and what stands in them twice."""
+
+import array
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from fairseq_scl.encoders.hugging_face import SPECIALS
+from fairseq_scl.errors import UserError
+from fairseq_scl.preparation.glue import GLUE, unlike_published
+from fairseq_scl.preparation.tables import Table
+
+NUMBER = "a number"  # stands for all labels of a regression
+MANY_CLASSES = 1000
+
+
+class Found(NamedTuple):
+    """What is known of a table after a first pass over it.
+
+    Attributes:
+        sentences: sentences of a row.
+        empty: rows with an empty sentence.
+        labels: how often each label occurs, in the order of their first rows; None is no label.
+        first_rows: the row of the file in which each label occurs first.
+        hashes: of each row's sentences.
+    """
+
+    rows: int
+    sentences: int
+    empty: int
+    labels: dict[str | None, int]
+    first_rows: dict[str | None, int]
+    hashes: array.array
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any row has a label."""
+        return any(self.labels)
+
+
+def look_through(table: Table, regression: bool, sentences: int | None = None) -> Found:
+    """Read a table once.
+
+    Args:
+        sentences: how many a row must have; default: as many as the first.
+
+    Raises:
+        UserError: naming file and row, for whatever cannot be read, or a label that should be a
+            number.
+    """
+    rows = empty = 0
+    labels: Counter[str | None] = Counter()
+    first_rows: dict[str | None, int] = {}
+    hashes = array.array("q")
+    for row in tqdm(table, desc=f"read {Path(table.path).name}", unit="rows", leave=False):
+        rows += 1
+        sentences = sentences or len(row.sentences)
+        if len(row.sentences) != sentences:
+            told = f"{len(row.sentences)} sentences, the first row has {sentences}"
+            raise UserError(f"{table.path}, row {row.line}: {told}")
+        empty += not all(row.sentences)
+        hashes.append(hash(row.sentences))
+        label = row.label
+        if regression and label:
+            check_number(label, f"{table.path}, row {row.line}")
+            label = NUMBER  # as there may be as many as rows
+        labels[label] += 1
+        first_rows.setdefault(label, row.line)
+    return Found(rows, sentences or 0, empty, labels, first_rows, hashes)
+
+
+def in_common(some: Found, others: Found) -> int:
+    """How many of some rows have the sentences of one of the others."""
+    return int(np.isin(np.array(some.hashes), np.array(others.hashes)).sum())
+
+
+def check_number(label: str, where: str) -> None:
+    """Refuse what is no finite number."""
+    if finite(label) is None:
+        raise UserError(f"{where}: label '{label}' is not a number")
+
+
+def finite(text: str) -> float | None:
+    """The number that a text is, unless it is none or not finite."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def class_names(path: Path | str, first_rows: Mapping[str | None, int]) -> list[str]:
+    """The labels of the training data, sorted; by value if all are integers."""
+    names = []
+    numbers: dict[float, str] = {}
+    for name, line in first_rows.items():
+        if not name:
+            raise UserError(f"{path}, row {line}: no label")
+        if re.search(r"[\r\n\0]", name):
+            raise UserError(f"{path}, row {line}: a label must be one line of text")
+        if name in SPECIALS or name.startswith("madeupword"):
+            raise UserError(f"{path}, row {line}: label '{name}' is fairseq's own")
+        names.append(name)
+        if (number := finite(name)) is not None and numbers.setdefault(number, name) != name:
+            raise UserError(
+                f"{path}, row {line}: labels '{numbers[number]}' and '{name}' are the same number; "
+                "are they one class? write them alike"
+            )
+    numeric = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
+    return sorted(names, key=lambda name: (int(name) if numeric else 0, name))
+
+
+def check_labels(path: Path | str, found: Found, classes: list[str] | None, required: bool) -> None:
+    """Refuse labels that cannot be used, naming file and row."""
+    if not required and not found.labelled:
+        return
+    for label, line in found.first_rows.items():
+        where = f"{path}, row {line}"
+        if not label:
+            raise UserError(f"{where}: no label")
+        if classes is not None and label not in classes:
+            raise UserError(
+                f"{where}: label '{label}' does not occur in the training data "
+                f"({first_ten(classes)})"
+            )
+
+
+def compare_with_published(
+    task: str, tables: dict[str, Table], found: dict[str, Found], classes: list[str] | None
+) -> None:
+    """Refuse another number of labels than the GLUE task has; warn of other numbers of rows."""
+    expected = len(GLUE[task].labels)
+    if classes is not None and len(classes) != expected:
+        raise UserError(
+            f"{tables['train'].path}: {len(classes)} labels ({first_ten(classes)}), "
+            f"the published {task} has {expected}"
+        )
+    for split, table in tables.items():
+        if told := unlike_published(task, split, found[split].rows):
+            print(f"{table.path}: warning: {told}", file=sys.stderr)
+
+
+def check_number_of_classes(path: Path | str, classes: list[str]) -> None:
+    """Refuse a single class; warn of very many."""
+    if len(classes) == 1:
+        raise UserError(f"{path}: only one class ({classes[0]}), there is nothing to learn")
+    if len(classes) > MANY_CLASSES:
+        told = f"{len(classes):,} classes ({first_ten(classes)})"
+        print(f"{path}: warning: {told}: is --label the right column?", file=sys.stderr)
+
+
+def first_ten(names: list[str]) -> str:
+    """As much of a list as an error message bears."""
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
