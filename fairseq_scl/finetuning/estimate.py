@@ -1,0 +1,78 @@
+"""How good a model is, from what it says of rows that it was not trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Figures of a classification.
+
+    Attributes:
+        classes: in the order of their ids.
+        labels, said: class ids `(rows,)` int64, true and predicted.
+        probabilities: `(rows,)` float64, of what was said.
+    """
+
+    classes: Sequence[str]
+    labels: np.ndarray
+    said: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """The share of rows that are right."""
+        return float((self.labels == self.said).mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy (Wilson's score interval)."""
+        from statsmodels.stats.proportion import proportion_confint
+
+        right = int((self.labels == self.said).sum())
+        low, high = proportion_confint(right, len(self.said), 1 - CONFIDENCE, method="wilson")
+        return float(low), float(high)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """How many rows of each class (rows) were given each class (columns), int64."""
+        from sklearn.metrics import confusion_matrix
+
+        return confusion_matrix(self.labels, self.said, labels=range(len(self.classes)))
+
+    def per_class(self):
+        """A DataFrame, a class a row: precision, recall, F1 in [0, 1], and its rows."""
+        import pandas as pd
+        from sklearn.metrics import precision_recall_fscore_support
+
+        figures = precision_recall_fscore_support(
+            self.labels, self.said, labels=range(len(self.classes)), zero_division=0.0
+        )
+        columns = dict(zip(("precision", "recall", "F1", "rows"), figures, strict=True))
+        return pd.DataFrame(columns, index=pd.Index(self.classes, name="class"))
+
+    def mistakes(self, most: int) -> list[int]:
+        """The rows of the most confident mistakes, the surest first."""
+        wrong = np.flatnonzero(self.labels != self.said)
+        return wrong[np.argsort(-self.probabilities[wrong], kind="stable")][:most].tolist()
+
+
+def picture(estimate: Estimate, path: Path) -> None:
+    """Write the confusion matrix as a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+    size = max(4.0, 0.6 * len(estimate.classes) + 2)
+    names = [name.replace("$", r"\$") for name in estimate.classes]
+    shown = ConfusionMatrixDisplay(estimate.confusion, display_labels=names)
+    shown.plot(cmap="Blues", colorbar=False, xticks_rotation=45 if len(names) > 2 else 0)
+    shown.figure_.set_size_inches(size + 1, size)
+    shown.ax_.set(xlabel="predicted", ylabel="true")
+    shown.figure_.savefig(path, bbox_inches="tight", dpi=150)

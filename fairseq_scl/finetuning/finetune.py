@@ -1,0 +1,267 @@
+"""From a table of labelled sentences to a model, an honest estimate of it and its predictions.
+
+    fairseq-scl finetune comments.csv --output model
+    fairseq-scl predict model new.csv --output labelled.csv
+
+TRAIN is anything that 'prepare' reads with named columns (.csv, .tsv, .jsonl, .json, .parquet); the
+columns of sentences and labels are found where there is no doubt. The numbers of the recipe are
+those of configs/, by encoder and number of rows; the fairseq-train command that runs is printed.
+
+With --test, the model is tested on it once. Without, cross-validation says how good such a model is
+to be expected: K times all rows but one of K parts are trained on, and that part is tested; then
+the model is trained on all rows. With --valid, the best of a few states is kept; without, the last
+one counts. A second call goes on where the first was stopped.
+"""
+
+import argparse
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fairseq_scl.data import beside_checkpoint
+from fairseq_scl.data.beside_checkpoint import Prepared, read_prepared
+from fairseq_scl.data.rows import Choices, Rows
+from fairseq_scl.encoders import encoder_folder, import_model
+from fairseq_scl.errors import UserError
+from fairseq_scl.files import sha256, write_text
+from fairseq_scl.finetuning.estimate import Estimate, picture
+from fairseq_scl.finetuning.recipe import train_flags
+from fairseq_scl.finetuning.training import train_all
+
+FOLDS = 5
+MISTAKES = 5
+LOSSES = ("ce+scl", "ce")
+CACHE = "FAIRSEQ_SCL_CACHE"
+
+
+class Found(NamedTuple):
+    """What a fine-tuning ended with.
+
+    Attributes:
+        run: the folder with the model, for `predict`.
+        estimate: how good it is; None where there was nothing to test on.
+        basis: what the estimate stands on, in words.
+        sentences: of each row of the estimate.
+    """
+
+    run: Path
+    estimate: Estimate | None
+    basis: str
+    sentences: list[Sequence[str]]
+
+
+def encoder_named(name: str) -> Path:
+    """The folder of an encoder: an imported one as it is, any other imported into a cache.
+
+    Raises:
+        UserError: if there is no such encoder.
+    """
+    if (Path(name) / encoder_folder.TRAIN_FLAGS).is_file():
+        return Path(name)
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fairseq-scl"
+    source = import_model.source_folder(name)
+    place = Path(os.environ.get(CACHE, home)) / "encoders"
+    folder = place / f"{Path(name).name}-{fingerprint(source)}"
+    if not folder.is_dir():
+        import_model.run(argparse.Namespace(source=name, output=folder, tokenizer=None))
+    return folder
+
+
+def fingerprint(source: Path) -> str:
+    """What tells the encoder in a folder from another: names, sizes and times of its files."""
+    import hashlib
+
+    told = [
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(source.glob("*"))
+    ]
+    return hashlib.sha256(repr((str(source), told)).encode()).hexdigest()[:12]
+
+
+def prepared_once(output: Path, encoder: Path, tables: dict) -> Prepared:
+    """Prepare the data, unless an earlier call did.
+
+    Raises:
+        UserError: if that was other data.
+    """
+    from fairseq_scl.preparation.prepare import prepare_tables
+
+    if not output.exists():
+        return prepare_tables(output, encoder, tables)
+    prepared = read_prepared(output)
+    same = set(prepared.splits) == set(tables) and all(
+        isinstance(table.path, Path) and prepared.splits[split].sha256 == sha256(table.path)
+        for split, table in tables.items()
+    )
+    if not same:
+        raise UserError(f"{output} was made of other data; choose another --output")
+    return prepared
+
+
+class Plan(NamedTuple):
+    """What will be trained.
+
+    Attributes:
+        model: the flags of the run in `output`.
+        folds: those of the runs of cross-validation, by their folders.
+    """
+
+    model: list[str]
+    folds: dict[Path, list[str]]
+
+
+def plan(
+    output: Path,
+    encoder: Path,
+    prepared: Prepared,
+    *,
+    loss: str,
+    folds: int,
+    seed: int,
+    cpu: bool,
+    more: Sequence[str],
+) -> Plan:
+    """The flags of each run of fairseq-train."""
+    rows = prepared.splits["train"].rows
+
+    def flags(folder: Path, rows: int, validate: bool, *own: str) -> list[str]:
+        return [
+            *(str(output / "data"), "--save-dir", str(folder)),
+            *train_flags(encoder, rows, validate, cpu),
+            *("--tensorboard-logdir", str(folder / "tensorboard"), "--seed", str(seed)),
+            *(["--scl-weight", "0"] if loss == "ce" else []),
+            *own,
+            *more,
+        ]
+
+    held_out = {
+        output / "folds" / str(fold): ("--protocol", "folds", "--fold", f"{fold}/{folds}")
+        for fold in range(1, folds + 1)
+    }
+    left = rows - rows // folds if folds else rows
+    return Plan(
+        flags(output, rows, "valid" in prepared.splits),
+        {folder: flags(folder, left, False, *own) for folder, own in held_out.items()},
+    )
+
+
+def number_of_folds(asked: int | None, smallest: int, tested: bool) -> int:
+    """How many folds there will be: those asked for, else `FOLDS` where nothing else tells.
+
+    Args:
+        smallest: rows of the rarest class.
+        tested: whether there are rows to test on anyway.
+
+    Raises:
+        UserError: for more folds than the rarest class has rows.
+    """
+    if asked is None:
+        possible = min(FOLDS, smallest)
+        return 0 if tested or possible < 2 else possible
+    if asked == 1 or asked < 0:
+        raise UserError(f"--folds {asked} must be at least 2, or 0 for none")
+    if asked > smallest:
+        raise UserError(f"--folds {asked}: the rarest class has only {smallest} rows")
+    return asked
+
+
+def checkpoint(folder: Path) -> Path:
+    """The best state of a run, or the last where nothing was validated."""
+    best = folder / "checkpoint_best.pt"
+    return best if best.is_file() else folder / "checkpoint_last.pt"
+
+
+def estimate(data: Path, tested: dict[Path, Rows], split: str) -> tuple[Estimate, list]:
+    """Let each run label the rows of a split that it holds out.
+
+    Args:
+        tested: by the folder of each run, which rows it sees.
+
+    Returns:
+        The figures over all of them together, and the sentences in the same order.
+    """
+    from fairseq_scl.inference.classifier import load
+
+    sentences: list[Sequence[str]] = []
+    labels, said, probabilities = [], [], []
+    for folder, rows in tested.items():
+        source, numbers = rows.of(split)
+        lines = (data / "text" / f"{source}.jsonl").read_text(encoding="utf-8").splitlines()
+        texts = [json.loads(lines[number]) for number in numbers]
+        classifier = load(checkpoint(folder))
+        for prediction in classifier.predict(texts):
+            said.append(classifier.classes.index(str(prediction.label)))
+            probabilities.append(prediction.probabilities[str(prediction.label)])
+        labels += rows.labels(source)[numbers].tolist()
+        sentences += texts
+    found = Estimate(classifier.classes, np.array(labels), np.array(said), np.array(probabilities))
+    return found, sentences
+
+
+def finetune(
+    tables: dict,
+    output: Path,
+    *,
+    encoder: str = "minilm",
+    loss: str = "ce+scl",
+    folds: int | None = None,
+    seed: int = 1,
+    jobs: int | None = None,
+    cpu: bool | None = None,
+    more: Sequence[str] = (),
+    dry_run: bool = False,
+) -> Found:
+    """Fine-tune an encoder on tables of labelled sentences.
+
+    Args:
+        tables: `train`, and if there are any `valid` and `test`, as `prepare_tables` takes them.
+        output: receives the run, `data/` and `folds/`.
+        encoder: `minilm`, a folder, or a name on the Hugging Face hub.
+        loss: `ce+scl`, or `ce`, the baseline with everything else the same.
+        folds: parts of cross-validation; 0 is none, None is `FOLDS` where nothing else can be
+            tested on.
+        jobs: runs side by side; default: the cores, on a GPU 1.
+        cpu: leave a GPU alone; default: where there is none.
+        more: further flags of fairseq-train; they win.
+        dry_run: print the commands only.
+
+    Raises:
+        UserError: in one line, for whatever cannot be used or fails.
+    """
+    import torch
+
+    cpu = not torch.cuda.is_available() if cpu is None else cpu
+    jobs = jobs or (os.cpu_count() or 1 if cpu else 1)
+    folder = encoder_named(encoder)
+    output.mkdir(parents=True, exist_ok=True)
+    data = output / "data"
+    prepared = prepared_once(data, folder, tables)
+    counts = np.bincount(Rows(data, Choices()).labels("train"))
+    heldout = next((split for split in ("test", "valid") if split in prepared.splits), "")
+    folds = number_of_folds(folds, int(counts.min()), bool(heldout))
+    runs = plan(output, folder, prepared, loss=loss, folds=folds, seed=seed, cpu=cpu, more=more)
+    user_dir = ["--user-dir", str(Path(__file__).parent.parent)]
+    for flags in [*runs.folds.values(), runs.model] if dry_run else [runs.model]:
+        print(shlex.join(["fairseq-train", *flags, *user_dir]), end="\n\n")
+    if dry_run:
+        return Found(output, None, "nothing was trained", [])
+    updates = int(runs.model[len(runs.model) - 1 - runs.model[::-1].index("--max-update") + 1])
+    train_all({**runs.folds, output: runs.model}, updates, jobs)
+    if heldout:
+        tested = {output: Rows(data, Choices())}
+        basis = f"{prepared.splits[heldout].rows} {heldout} rows"
+        if heldout == "valid":
+            basis += ", which also chose the state: an optimistic estimate"
+    elif folds:
+        parts = {at: f"{fold}/{folds}" for fold, at in enumerate(runs.folds, 1)}
+        tested = {at: Rows(data, Choices("folds", fold=part)) for at, part in parts.items()}
+        basis = f"{folds}-fold cross-validation over {prepared.splits['train'].rows} rows"
+    else:
+        return Found(output, None, "nothing to test on: a class has a single row", [])
+    found, sentences = estimate(data, tested, heldout or "test")
+    return Found(output, found, basis, sentences)

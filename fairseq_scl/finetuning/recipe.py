@@ -1,0 +1,100 @@
+"""The recipe: how an encoder is fine-tuned on so many rows. Every number stands in `configs/`.
+
+`configs/finetune.yaml` holds what all runs share, `configs/encoder/NAME.yaml` what depends on the
+encoder, each number with where it comes from; the studies read the same files through Hydra.
+"""
+
+import math
+import shlex
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from fairseq_scl.encoders import encoder_folder
+from fairseq_scl.errors import UserError
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+SECTIONS = ("common", "criterion", "dataset", "optimizer", "lr_scheduler", "optimization", "model")
+#: flags that name what a section configures
+NAMED = {"criterion": "--criterion", "optimizer": "--optimizer", "lr_scheduler": "--lr-scheduler"}
+WARMUP = 0.06  # of the updates (fairseq's GLUE recipe)
+VALIDATIONS = 4  # while training
+
+
+def train_flags(encoder: Path, rows: int, validate: bool, cpu: bool) -> list[str]:
+    """The flags of fairseq-train for this encoder and so many training rows.
+
+    Args:
+        encoder: a folder as 'fairseq-scl import-model' makes it.
+        validate: choose the best of a few validations; else the last state counts.
+        cpu: leave a GPU alone, and train in single precision.
+
+    Raises:
+        UserError: if the folder does not say what encoder it is, or no recipe is known for it.
+    """
+    path = encoder / encoder_folder.TRAIN_FLAGS
+    if not path.is_file():
+        raise UserError(f"{path} is missing; 'fairseq-scl import-model' makes such folders")
+    own = shlex.split(path.read_text(encoding="utf-8"))
+    config = encoder_config(own[own.index("--arch") + 1] if "--arch" in own else "")
+    updates = updates_for(rows, config.few_shot)
+    config.lr_scheduler.warmup_updates = math.ceil(WARMUP * updates)
+    config.lr_scheduler.total_num_update = config.optimization.max_update = updates
+    config.common.cpu = cpu
+    config.common.fp16 = config.common.get("fp16", False) and not cpu
+    interval = max(1, updates // VALIDATIONS)
+    checkpoints = ["--no-epoch-checkpoints", "--no-save-optimizer-state"]
+    if validate:
+        metric = config.checkpoint.best_checkpoint_metric
+        checkpoints += [
+            *("--best-checkpoint-metric", metric, "--maximize-best-checkpoint-metric"),
+            *("--validate-interval-updates", str(interval)),
+            *("--save-interval-updates", str(interval), "--keep-interval-updates", "1"),
+            *("--save-interval", "1000000", "--no-last-checkpoints"),
+        ]
+    else:
+        checkpoints.append("--disable-validation")
+    return [
+        *("--task", "few_shot_glue", *own),
+        *("--finetune-from-model", str(encoder / encoder_folder.MODEL)),
+        *(flag for name in SECTIONS for flag in section_flags(name, config[name])),
+        *checkpoints,
+    ]
+
+
+def encoder_config(arch: str) -> DictConfig:
+    """The recipe for the encoders of an architecture."""
+    shared = OmegaConf.load(CONFIGS / "finetune.yaml")
+    for path in sorted((CONFIGS / "encoder").glob("*.yaml")):
+        config = OmegaConf.merge(shared, OmegaConf.load(path))
+        if config.model._name == arch:
+            return config
+    raise UserError(f"--encoder is a '{arch}', for which {CONFIGS / 'encoder'} has no recipe")
+
+
+def updates_for(rows: int, schedule: DictConfig) -> int:
+    """How many updates: between the numbers of rows of `few_shot` on a straight line of logarithms.
+
+    Below the smallest it is the smallest's, beyond the largest as many epochs as the largest has.
+    """
+    points = sorted((int(size), entry.updates) for size, entry in schedule.items())
+    sizes, updates = np.log(points).T
+    between = math.exp(np.interp(math.log(rows), sizes, updates))
+    return round(between * max(1.0, rows / points[-1][0]))
+
+
+def section_flags(name: str, section: DictConfig) -> list[str]:
+    """A section of fairseq's configuration as flags; what refers to elsewhere is left out."""
+    flags = [NAMED[name], section._name] if name in NAMED else []
+    for key in section:
+        if key == "_name" or OmegaConf.is_interpolation(section, key):
+            continue
+        value = section[key]
+        flag = f"--{key.replace('_', '-')}"
+        if isinstance(value, bool):
+            flags += [flag] * value
+        else:
+            value = value[0] if OmegaConf.is_list(value) else value
+            flags += [flag, str(value)]
+    return flags

@@ -1,0 +1,105 @@
+"""Runs of fairseq-train in processes of their own, side by side, under one progress bar."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fairseq_scl.errors import UserError
+from fairseq_scl.files import write_text
+
+LOG = "train.log"
+TRAINED = "trained"  # holds the flags of a finished run
+UPDATES = re.compile(r"num_updates[= ](\d+)")
+ERROR = "fairseq-scl: error: "
+
+
+def train_all(runs: dict[Path, list[str]], updates: int, jobs: int) -> None:
+    """Train what is not trained yet.
+
+    Args:
+        runs: by the folder of each run its flags of fairseq-train.
+        updates: of each run, for the progress bar.
+        jobs: how many at a time; they share the cores.
+
+    Raises:
+        UserError: if one fails, with its last words; the others are stopped.
+    """
+    waiting = {at: flags for at, flags in runs.items() if not is_trained(at, flags)}
+    if not waiting:
+        return
+    processes: list[subprocess.Popen] = []
+    threads = max(1, (os.cpu_count() or 1) // min(jobs, len(waiting)))
+    with tqdm(total=updates * len(waiting), desc="train", unit="update") as progress:
+
+        def one(folder: Path, flags: list[str]) -> None:
+            processes.append(process := start(flags, threads))
+            follow(process, folder / LOG, progress)
+            if process.returncode:
+                raise UserError(why(folder / LOG))
+            write_text(folder / TRAINED, "\n".join(flags))
+
+        with ThreadPoolExecutor(jobs) as pool:
+            try:
+                for folder in waiting:
+                    folder.mkdir(parents=True, exist_ok=True)
+                done = [pool.submit(one, folder, flags) for folder, flags in waiting.items()]
+                for run in done:
+                    run.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in processes:
+                    process.terminate()
+                raise
+
+
+def is_trained(folder: Path, flags: Sequence[str]) -> bool:
+    """Whether the folder holds the finished run of these flags.
+
+    Raises:
+        UserError: if it holds that of others.
+    """
+    if not (folder / TRAINED).is_file():
+        return False
+    before = (folder / TRAINED).read_text(encoding="utf-8").split("\n")
+    if before != list(flags):
+        changed = [flag for flag in flags if flag not in before] or ["fewer flags"]
+        raise UserError(f"{folder} was trained otherwise (now {' '.join(changed)}); choose another")
+    return True
+
+
+def start(flags: Sequence[str], threads: int) -> subprocess.Popen:
+    """Start fairseq-train with the plugin."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "fairseq_scl.cli", "train", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
+    )
+
+
+def follow(process: subprocess.Popen, log: Path, progress: tqdm) -> None:
+    """Keep what it prints in `log` and count its updates, to its end."""
+    done = 0
+    with open(log, "w", encoding="utf-8") as file:
+        for line in process.stdout or ():
+            file.write(line)
+            if (found := UPDATES.search(line)) and int(found[1]) > done:
+                progress.update(int(found[1]) - done)
+                done = int(found[1])
+    process.wait()
+
+
+def why(log: Path) -> str:
+    """The last words of a run that failed."""
+    lines = log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"]
+    told = next((line for line in reversed(lines) if line.startswith(ERROR)), lines[-1])
+    return f"training failed: {told.removeprefix(ERROR)} ({log})"
