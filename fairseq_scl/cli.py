@@ -11,6 +11,7 @@ from pathlib import Path
 from fairseq_scl.errors import NO_FAIRSEQ, UserError
 
 COMMANDS = {
+    "finetune": ("finetuning.command", "from a table of sentences to a model and an estimate"),
     "import-model": ("encoders.import_model", "turn a Hugging Face encoder into a fairseq one"),
     "prepare": ("preparation.prepare", "turn labelled sentences into fairseq's binarized data"),
     "back-translate": (
@@ -87,8 +88,18 @@ def run(arguments: list[str]) -> None:
             subparser.set_defaults(run=implementation.run)
         else:
             subparsers.add_parser(name, help=summary)
+    arguments, rest = cut(arguments)
     args = parser.parse_args(arguments)
+    if rest and not hasattr(args, "rest"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.rest = rest
     args.run(args)
+
+
+def cut(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before `--` and after it."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:at], arguments[at + 1 :]
 
 
 @contextmanager

@@ -12,9 +12,13 @@ class UserError(SystemExit):
     """
 
     def __init__(self, message: str):
-        # names and keys from files may hold line breaks and escape sequences
-        shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-        super().__init__(f"fairseq-scl: error: {''.join(shown)}")
+        super().__init__(f"fairseq-scl: error: {printable(message)}")
+
+
+def printable(text: str) -> str:
+    """The same without line breaks and escape sequences, which names from files may hold."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(shown)
 
 
 def first_line(error: BaseException) -> str:

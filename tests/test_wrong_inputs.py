@@ -140,9 +140,9 @@ prepare out --encoder encoder --data sample --encoding cp1252 | --encoding means
 prepare out --encoder encoder --data glue:RTE --regression | --regression means nothing for --data glue:RTE
 prepare out --encoder encoder --data hf:imdb --delimiter tab | --delimiter means nothing for --data hf:imdb
 prepare out --encoder encoder --train good.csv --valid good.csv --test-split test | --test-split means nothing for your own files
-prepare out --encoder encoder | give either --data, or --train and --valid
-prepare out --encoder encoder --data sample --train good.csv | give either --data, or --train and --valid
-prepare out --encoder encoder --train good.csv | both --train and --valid are needed
+prepare out --encoder encoder | give either --data, or --train
+prepare out --encoder encoder --data sample --train good.csv | give either --data, or --train
+prepare out --encoder encoder --valid good.csv | --train is needed
 prepare out --encoder encoder --train missing.csv --valid good.csv | missing.csv cannot be read (No such file
 prepare out --encoder encoder --train glue --valid good.csv | glue: the name must end in .tsv, .csv, .jsonl
 prepare out --encoder encoder --train good.txt --valid good.csv | good.txt: the name must end in

@@ -43,6 +43,9 @@ class PreparedSplit(BaseModel):
         empty: rows with an empty sentence.
         shortened: rows that were longer than `max_length`.
         tokens, unknown: all tokens, and those that the encoder does not know.
+        counts: rows of each class, in the order of the classes; none if unlabelled or a regression.
+        duplicates: training rows with the text of an earlier one.
+        contradicting: training rows whose text stands there with another label too.
         in_train: rows that stand in the training set too.
         published_rows: of GLUE.
     """
@@ -57,6 +60,9 @@ class PreparedSplit(BaseModel):
     shortened: NonNegativeInt
     tokens: NonNegativeInt | None = None
     unknown: NonNegativeInt | None = None
+    counts: list[NonNegativeInt] | None = None
+    duplicates: NonNegativeInt | None = None
+    contradicting: NonNegativeInt | None = None
     in_train: NonNegativeInt | None = None
     published_rows: NonNegativeInt | None = None
 

@@ -1,17 +1,4 @@
-"""From a table of labelled sentences to a model, an honest estimate of it and its predictions.
-
-    fairseq-scl finetune comments.csv --output model
-    fairseq-scl predict model new.csv --output labelled.csv
-
-TRAIN is anything that 'prepare' reads with named columns (.csv, .tsv, .jsonl, .json, .parquet); the
-columns of sentences and labels are found where there is no doubt. The numbers of the recipe are
-those of configs/, by encoder and number of rows; the fairseq-train command that runs is printed.
-
-With --test, the model is tested on it once. Without, cross-validation says how good such a model is
-to be expected: K times all rows but one of K parts are trained on, and that part is tested; then
-the model is trained on all rows. With --valid, the best of a few states is kept; without, the last
-one counts. A second call goes on where the first was stopped.
-"""
+"""Prepare, cross-validate, train and estimate: every step through the package's own doors."""
 
 import argparse
 import json

@@ -30,6 +30,7 @@ class Found(NamedTuple):
         labels: how often each label occurs, in the order of their first rows; None is no label.
         first_rows: the row of the file in which each label occurs first.
         hashes: of each row's sentences.
+        labelled_hashes: of each row's sentences with its label.
     """
 
     rows: int
@@ -38,6 +39,7 @@ class Found(NamedTuple):
     labels: dict[str | None, int]
     first_rows: dict[str | None, int]
     hashes: array.array
+    labelled_hashes: array.array
 
     @property
     def labelled(self) -> bool:
@@ -58,7 +60,7 @@ def look_through(table: Table, regression: bool, sentences: int | None = None) -
     rows = empty = 0
     labels: Counter[str | None] = Counter()
     first_rows: dict[str | None, int] = {}
-    hashes = array.array("q")
+    hashes, labelled_hashes = array.array("q"), array.array("q")
     for row in tqdm(table, desc=f"read {Path(table.path).name}", unit="rows", leave=False):
         rows += 1
         sentences = sentences or len(row.sentences)
@@ -66,14 +68,16 @@ def look_through(table: Table, regression: bool, sentences: int | None = None) -
             told = f"{len(row.sentences)} sentences, the first row has {sentences}"
             raise UserError(f"{table.path}, row {row.line}: {told}")
         empty += not all(row.sentences)
-        hashes.append(hash(row.sentences))
-        label = row.label
+        label: str | None = row.label
+        value: object = label
         if regression and label:
-            check_number(label, f"{table.path}, row {row.line}")
+            value = checked_number(label, f"{table.path}, row {row.line}")
             label = NUMBER  # as there may be as many as rows
+        hashes.append(hash(row.sentences))
+        labelled_hashes.append(hash((row.sentences, value)))
         labels[label] += 1
         first_rows.setdefault(label, row.line)
-    return Found(rows, sentences or 0, empty, labels, first_rows, hashes)
+    return Found(rows, sentences or 0, empty, labels, first_rows, hashes, labelled_hashes)
 
 
 def in_common(some: Found, others: Found) -> int:
@@ -81,10 +85,19 @@ def in_common(some: Found, others: Found) -> int:
     return int(np.isin(np.array(some.hashes), np.array(others.hashes)).sum())
 
 
-def check_number(label: str, where: str) -> None:
-    """Refuse what is no finite number."""
-    if finite(label) is None:
-        raise UserError(f"{where}: label '{label}' is not a number")
+def repeated(found: Found) -> tuple[int, int]:
+    """How many rows have the sentences of an earlier one, and how many such with another label."""
+    _, group, counts = np.unique(np.array(found.hashes), return_inverse=True, return_counts=True)
+    _, labelled = np.unique(np.array(found.labelled_hashes), return_index=True)
+    contradicting = np.bincount(group[labelled]) > 1  # sentences that have several labels
+    return found.rows - len(counts), int(counts[contradicting].sum())
+
+
+def checked_number(label: str, where: str) -> float:
+    """The finite number that a label must be."""
+    if (number := finite(label)) is None:
+        raise UserError(f"{where}: label '{short(label)}' is not a number")
+    return number
 
 
 def finite(text: str) -> float | None:
@@ -121,14 +134,15 @@ def check_labels(path: Path | str, found: Found, classes: list[str] | None, requ
     """Refuse labels that cannot be used, naming file and row."""
     if not required and not found.labelled:
         return
+    known = set(classes or ())
     for label, line in found.first_rows.items():
         where = f"{path}, row {line}"
         if not label:
             raise UserError(f"{where}: no label")
-        if classes is not None and label not in classes:
+        if classes is not None and label not in known:
             raise UserError(
-                f"{where}: label '{label}' does not occur in the training data "
-                f"({first_ten(classes)})"
+                f"{where}: label '{short(label)}' does not occur in the training data "
+                f"({first_ten([*map(short, classes)])})"
             )
 
 
@@ -139,7 +153,7 @@ def compare_with_published(
     expected = len(GLUE[task].labels)
     if classes is not None and len(classes) != expected:
         raise UserError(
-            f"{tables['train'].path}: {len(classes)} labels ({first_ten(classes)}), "
+            f"{tables['train'].path}: {len(classes)} labels ({first_ten([*map(short, classes)])}), "
             f"the published {task} has {expected}"
         )
     for split, table in tables.items():
@@ -152,10 +166,16 @@ def check_number_of_classes(path: Path | str, classes: list[str]) -> None:
     if len(classes) == 1:
         raise UserError(f"{path}: only one class ({classes[0]}), there is nothing to learn")
     if len(classes) > MANY_CLASSES:
-        told = f"{len(classes):,} classes ({first_ten(classes)})"
+        told = f"{len(classes):,} classes ({first_ten([*map(short, classes)])})"
         print(f"{path}: warning: {told}: is --label the right column?", file=sys.stderr)
 
 
 def first_ten(names: list[str]) -> str:
-    """As much of a list as an error message bears."""
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    """As much of a list as a message bears."""
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
+
+
+def short(text: str) -> str:
+    """As much of a text as a message bears."""
+    return text if len(text) <= 60 else f"{text[:50]}... ({len(text):,} characters)"

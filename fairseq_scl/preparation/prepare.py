@@ -11,13 +11,13 @@ Class ids follow the sorted labels of the training data. Files end in .tsv (unqu
 .json (an array of objects) or .parquet, text also in .gz. Spaces around a field are dropped. What
 comes from the hub is kept in its cache; HF_ENDPOINT names a mirror. GLUE is compared with the
 published numbers. Of Amazon-2 and Yelp-2, which have no validation set, 5 % of train (stratified,
-at most 2,000) becomes one.
+at most 2,000) becomes one. Without --valid there is none: train with --disable-validation. At the
+end it says what stands in each split: rows, classes and what may be amiss.
 """
 
 import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 
 from fairseq_scl.data import beside_checkpoint
@@ -32,12 +32,13 @@ from fairseq_scl.preparation.findings import (
     check_number_of_classes,
     class_names,
     compare_with_published,
-    first_ten,
     in_common,
     look_through,
+    repeated,
 )
 from fairseq_scl.preparation.glue import GLUE
 from fairseq_scl.preparation.sources import add_sources, glue_task, read_tables
+from fairseq_scl.preparation.summary import summary
 from fairseq_scl.preparation.tables import Table
 
 
@@ -73,9 +74,7 @@ def run(args: argparse.Namespace) -> None:
         max_length=args.max_length,
         task=glue_task(args.data),
     )
-    summary = ", ".join(f"{split} {entry.rows}" for split, entry in prepared.splits.items())
-    classes = first_ten(prepared.classes or ["(regression)"])
-    print(f"{args.output}: {summary} rows, classes: {classes}")
+    print(summary(args.output, prepared))
 
 
 def prepare_tables(
@@ -180,9 +179,13 @@ def fill(
             folder, split, table, found[split], classes, tokenizer, len(symbols), max_length
         )
         told[split] = {**source(table), **written}
-        if split != "train":
+        if classes is not None and found[split].labelled:
+            told[split]["counts"] = [found[split].labels.get(name, 0) for name in classes]
+        if split == "train":
+            twice = repeated(found[split])
+            told[split]["duplicates"], told[split]["contradicting"] = twice
+        else:
             told[split]["in_train"] = in_common(found[split], found["train"])
-        warn(split, table.path, told[split], max_length)
         if task:
             told[split]["published_rows"] = GLUE[task].published_rows[split]
     if classes is not None:
@@ -204,18 +207,3 @@ def source(table: Table) -> dict:
     if isinstance(table.path, Path):
         return {"file": table.path.name, "sha256": sha256(table.path)}
     return {"file": table.path} | ({"revision": table.revision} if table.revision else {})
-
-
-def warn(split: str, path: Path | str, told: dict, max_length: int) -> None:
-    """Say what may be amiss with a split."""
-    rows = f"of {told['rows']:,} {split} rows"
-    share = told["unknown"] / max(told["tokens"], 1)
-    notes = {
-        f"warning: {told['empty']} rows have an empty sentence (kept)": told["empty"],
-        f"{told['shortened']:,} {rows} were shortened to {max_length} tokens": told["shortened"],
-        f"{share:.1%} of the tokens are unknown to the encoder": told["unknown"],
-        f"{told.get('in_train', 0):,} {rows} stand in train too": told.get("in_train"),
-    }
-    for note, matters in notes.items():
-        if matters:
-            print(f"{path}: {note}", file=sys.stderr)

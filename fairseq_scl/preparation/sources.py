@@ -76,7 +76,7 @@ def read_tables(args: argparse.Namespace) -> tuple[dict[str, Table], bool]:
     """What the command line names, by split; also whether labels are numbers to predict."""
     own = {split: getattr(args, split) for split in ("train", "valid", "test")}
     if bool(args.data) == any(own.values()):
-        raise UserError("give either --data, or --train and --valid")
+        raise UserError("give either --data, or --train and what else there is")
     refuse_unheeded(args)
     if args.data == "sample":
         folder = importlib.resources.files("fairseq_scl") / "sample_data"
@@ -95,8 +95,8 @@ def read_tables(args: argparse.Namespace) -> tuple[dict[str, Table], bool]:
     if args.data:
         known = ", ".join(REVIEWS)
         raise UserError(f"--data {args.data}: it must be 'sample', {known}, glue:TASK or hf:NAME")
-    if not (args.train and args.valid):
-        raise UserError("both --train and --valid are needed")
+    if not args.train:
+        raise UserError("--train is needed")
     return own_tables(args, {split: path for split, path in own.items() if path}), args.regression
 
 

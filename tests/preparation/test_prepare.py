@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
-from fairseq_scl.preparation.findings import class_names
+from fairseq_scl.preparation.findings import class_names, look_through, repeated
 from fairseq_scl.preparation.prepare import prepare_tables
 from fairseq_scl.preparation.tables import Columns, Row, Table, read_file
 
@@ -420,9 +420,8 @@ def test_empty_sentences_are_kept_with_a_warning(tmp_path, tiny, capsys):
     assert read(output / "input0", "train") == [[EOS], expected_ids(tiny, ["Good."])[0], [EOS]]
     splits = told(output)["splits"]
     assert [splits[s]["empty"] for s in ("train", "valid")] == [2, 0]
-    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    path = tmp_path / "train.tsv"
-    assert warnings == [f"{path}: warning: 2 rows have an empty sentence (kept)"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "empty sen" in line]
+    assert lines == ["    2 rows with an empty sentence (kept)"]
 
 
 # --- what is told
@@ -439,10 +438,60 @@ def test_prepared_json_describes_the_sources(tmp_path, tiny):
         assert splits[split]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_last_line_tells_rows_and_classes(tmp_path, tiny, capsys):
-    output = prepare_rows(tmp_path, tiny, valid=ROWS[:2])
-    line = f"{output}: train 4, valid 2 rows, classes: down, up\n"
-    assert capsys.readouterr().out == line
+def test_the_summary_tells_rows_and_classes(tmp_path, tiny, capsys):
+    valid = [("New.", "up"), ("Newer.", "up")]
+    output = prepare_rows(tmp_path, tiny, "--unlabelled", valid=valid, test=[("Newest.",)])
+    assert capsys.readouterr().out.splitlines() == [
+        f"{output}: at most 512 tokens a row",
+        "train: 4 rows; down 2, up 2",
+        "valid: 2 rows; down 0, up 2",
+        "test: 1 row; unlabelled",
+    ]
+    assert [entry.get("counts") for entry in told(output)["splits"].values()] == [
+        [2, 2],
+        [0, 2],
+        None,
+    ]
+
+
+def test_the_summary_of_a_regression(tmp_path, tiny, capsys):
+    rows = [("A.", "1"), ("B.", "0.5"), ("A.", "1.0"), ("B.", "2")]
+    prepare_rows(tmp_path, tiny, "--regression", train=rows, valid=[("New.", "7")])
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "train: 4 rows; numbers",
+        "    2 rows with the text of an earlier one",
+        "    2 rows whose text stands there with another label too",
+        "valid: 1 row; numbers",
+    ]
+
+
+def test_without_validation_data(tmp_path, tiny, capsys):
+    output = prepare_rows(tmp_path, tiny, valid=None, test=ROWS[:1])
+    assert list(told(output)["splits"]) == ["train", "test"]
+    assert not [name for name in files(output) if "valid" in name]
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "no validation data: train with --disable-validation, or use fairseq-scl finetune"
+    )
+
+
+def slowly_repeated(rows) -> tuple[int, int]:
+    """Duplicates, and rows that contradict another, by comparing each with each."""
+    duplicates = sum(row[0] in [other[0] for other in rows[:i]] for i, row in enumerate(rows))
+    contradicting = sum(any(a[0] == b[0] and a[1] != b[1] for b in rows) for a in rows)
+    return duplicates, contradicting
+
+
+@given(rows=st.lists(st.tuples(st.sampled_from("ABC"), st.sampled_from("xyz")), min_size=1))
+def test_duplicates_and_contradictions_are_counted(rows):
+    assert repeated(look_through(in_memory(rows), regression=False)) == slowly_repeated(rows)
+
+
+def test_names_in_the_summary_are_escaped_and_short(tmp_path, tiny, capsys):
+    rows = [("A.", "\x1b[31mred"), ("B.", "x" * 1000)]
+    prepare_rows(tmp_path, tiny, train=rows, valid=None)
+    out = capsys.readouterr().out
+    assert "\\x1b[31mred 1, " in out and f"{'x' * 50}... (1,000 characters) 1" in out
+    assert "\x1b" not in out
 
 
 def test_the_same_data_gives_the_same_files(tmp_path, tiny):
@@ -459,9 +508,14 @@ def test_prepare_says_what_may_be_amiss(tmp_path, tiny, capsys):
     new = ("Grüße aus 東京", "up")
     arguments = ("--max-length", 16)
     output = prepare_rows(tmp_path, tiny, *arguments, valid=[long], test=[new, *ROWS[1:], long])
-    lines = capsys.readouterr().err.splitlines()
-    assert f"{tmp_path}/valid.tsv: 1 of 1 valid rows were shortened to 16 tokens" in lines
-    assert f"{tmp_path}/test.tsv: 3 of 5 test rows stand in train too" in lines
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3:] == [
+        "valid: 1 row; down 0, up 1",
+        "    1 row shortened to 16 tokens",
+        "test: 5 rows; down 1, up 4",
+        "    4 rows shortened to 16 tokens",
+        "    3 of 5 rows in train too",
+    ]
     splits = told(output)["splits"]
     assert [splits[split].get("in_train") for split in splits] == [None, 0, 3]
     tokens = [len(ids) - 1 for ids in expected_ids(tiny, [long[0]])]
@@ -478,7 +532,8 @@ def test_unknown_tokens_are_told(tmp_path, encoder, capsys):
     entry = told(output)["splits"]["train"]
     assert entry["unknown"] == 6
     share = f"{6 / entry['tokens']:.1%} of the tokens are unknown to the encoder"
-    assert f"{tmp_path}/train.tsv: {share}" in capsys.readouterr().err.splitlines()
+    hint = ": is the text in a language that it knows?"
+    assert f"    {share}{hint}" in capsys.readouterr().out.splitlines()
 
 
 def test_very_many_classes_are_a_warning_and_ten_are_named(tmp_path, tiny, capsys):
@@ -486,7 +541,8 @@ def test_very_many_classes_are_a_warning_and_ten_are_named(tmp_path, tiny, capsy
     prepare_rows(tmp_path, tiny, train=rows, valid=rows[:1])
     out, err = capsys.readouterr()
     assert "warning: 1,001 classes (c0, c1, c10, " in err
-    assert out.endswith(" classes: c0, c1, c10, c100, c1000, c101, c102, c103, c104, c105, ...\n")
+    told = "c0 1, c1 1, c10 1, c100 1, c1000 1, c101 1, c102 1, c103 1, c104 1, c105 1"
+    assert out.splitlines()[1] == f"train: 1,001 rows; {told} and 991 more"
 
 
 def test_other_encodings_and_delimiters(tmp_path, tiny):
@@ -700,7 +756,7 @@ def test_a_test_label_that_the_training_data_lacks(tmp_path, tiny):
 def test_of_many_allowed_labels_the_first_ten_are_told(tmp_path, tiny):
     rows = [("Good.", str(i)) for i in range(30)]
     message = refused(tmp_path, tiny, train=rows, valid=[("Good.", "x")])
-    assert message.endswith("(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...)")
+    assert message.endswith("(0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 20 more)")
 
 
 @pytest.mark.parametrize("label", ["", "   "])
@@ -823,14 +879,13 @@ def test_data_that_is_neither_sample_nor_glue(tmp_path, tiny):
 @pytest.mark.parametrize("arguments", [(), ("--data", "sample", "--train", "a.tsv")])
 def test_no_data_or_data_twice(tmp_path, tiny, arguments):
     message = refused_arguments(tmp_path, tiny, *arguments)
-    assert message.endswith("give either --data, or --train and --valid")
+    assert message.endswith("give either --data, or --train and what else there is")
 
 
-@pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_training_without_validation_data(tmp_path, tiny, split):
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_no_training_data(tmp_path, tiny, split):
     path = table(tmp_path / "a.tsv", ROWS)
-    message = refused_arguments(tmp_path, tiny, f"--{split}", path)
-    assert message.endswith("both --train and --valid are needed")
+    assert refused_arguments(tmp_path, tiny, f"--{split}", path).endswith("--train is needed")
 
 
 def test_a_wrong_sentence_column(tmp_path, tiny):

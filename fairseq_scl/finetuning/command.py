@@ -1,0 +1,164 @@
+"""From a table of labelled sentences to a model, an honest estimate of it and its predictions.
+
+    fairseq-scl finetune comments.csv --output model
+    fairseq-scl predict model new.csv --output labelled.csv
+
+TRAIN is anything that 'prepare' reads with named columns (.csv, .tsv, .jsonl, .json, .parquet); the
+columns of sentences and labels are found where there is no doubt. The numbers of the recipe are
+those of configs/, by encoder and number of rows; the fairseq-train command that runs is printed.
+Flags of fairseq-train after '--' win over the recipe's.
+
+With --test, the model is tested on it, once. Without, cross-validation says how good such a model
+is to be expected: K times, all rows but one of K parts are trained on, and that part is tested;
+then the model is trained on all rows. With --valid, the best of a few states is kept; without, the
+last one counts. A second call goes on where the first was stopped.
+"""
+
+import argparse
+from pathlib import Path
+
+from fairseq_scl.errors import UserError
+from fairseq_scl.finetuning.estimate import Estimate, picture
+from fairseq_scl.finetuning.finetune import FOLDS, LOSSES, MISTAKES, Found, finetune
+from fairseq_scl.preparation.find_columns import find_columns, peek
+from fairseq_scl.preparation.sources import delimiter_named
+from fairseq_scl.preparation.tables import UTF8, Columns, Table, check_encoding, file_table
+
+CONFUSION = "confusion.png"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("train", metavar="TRAIN", type=Path, help="labelled sentences")
+    parser.add_argument("--valid", type=Path, metavar="FILE", help="to choose the best state by")
+    parser.add_argument("--test", type=Path, metavar="FILE", help="to test the model on")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", required=True, help="receives the model"
+    )
+    parser.add_argument("--sentence", metavar="COLUMN", help="default: found, or told what there is")
+    parser.add_argument("--sentence2", metavar="COLUMN", help="for sentence pairs")
+    parser.add_argument("--label", metavar="COLUMN", help="default: found, or told what there is")
+    parser.add_argument(
+        "--delimiter", metavar="C", help="between the fields of a .csv, or 'tab' (default: ,)"
+    )
+    parser.add_argument(
+        "--encoding", metavar="NAME", default=UTF8, help="of text files, such as cp1252"
+    )
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME",
+        default="minilm",
+        help="'minilm', a Hugging Face, fairseq or imported folder, or a name on the hub "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--loss", choices=LOSSES, default=LOSSES[0], help="'ce' is the baseline (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help=f"parts of cross-validation, 0 for none (default: {FOLDS} without --valid and --test, "
+        "fewer if a class has fewer rows)",
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="default: %(default)s")
+    parser.add_argument(
+        "--jobs", type=int, metavar="J", help="runs side by side (default: the cores; 1 on a GPU)"
+    )
+    parser.add_argument("--cpu", action="store_true", default=None, help="leave a GPU alone")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the fairseq-train commands, train nothing"
+    )
+    parser.set_defaults(rest=[])
+
+
+def run(args: argparse.Namespace) -> None:
+    """Fine-tune on `args.train` and say how good the model is."""
+    if args.jobs is not None and args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs} must be at least 1")
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output {args.output} is not a folder")
+    found = finetune(
+        read_tables(args),
+        args.output,
+        encoder=args.encoder,
+        loss=args.loss,
+        folds=args.folds,
+        seed=args.seed,
+        jobs=args.jobs,
+        cpu=args.cpu,
+        more=args.rest,
+        dry_run=args.dry_run,
+    )
+    if not args.dry_run:
+        print(told(found))
+
+
+def read_tables(args: argparse.Namespace) -> dict[str, Table]:
+    """The user's files, by split, with the columns that --sentence and --label name or that fit."""
+    check_encoding(args.encoding)
+    delimiter = None if args.delimiter is None else delimiter_named(args.delimiter)
+    files = {"train": args.train, "valid": args.valid, "test": args.test}
+    sentence, label = args.sentence, args.label
+    if sentence is None or label is None:
+        header, rows = peek(args.train, delimiter, args.encoding)
+        if header:
+            text, kind = find_columns(args.train, header, rows) if sentence is None else (sentence, None)
+            sentence, label = text, label or kind
+            if label is None:
+                told = f"no column of labels; the columns are {', '.join(header)}"
+                raise UserError(f"{args.train}: {told}; name one: --label NAME")
+    names = (sentence or "sentence", *([args.sentence2] if args.sentence2 else []))
+    if len({*names, label}) <= len(names):
+        raise UserError("--sentence, --sentence2 and --label must name different columns")
+    columns = Columns(names, label or "label", must_have_label=True)
+    return {
+        split: file_table(path, columns, delimiter, args.encoding)
+        for split, path in files.items()
+        if path is not None
+    }
+
+
+def told(found: Found) -> str:
+    """What the command ends with."""
+    predict = f"fairseq-scl predict {found.run} FILE.csv --output labelled.csv"
+    end = f"model: {found.run}\npredict: {predict}"
+    if found.estimate is None:
+        return f"{found.basis}\n\n{end}"
+    picture(found.estimate, found.run / CONFUSION)
+    low, high = found.estimate.interval
+    percent = f"{found.estimate.accuracy:.1%} [95 % interval {low:.1%} to {high:.1%}]"
+    return "\n\n".join(
+        [
+            f"accuracy {percent}, {found.basis}",
+            found.estimate.per_class().to_string(float_format=lambda number: f"{number:.2f}"),
+            confusion(found.estimate),
+            mistakes(found),
+            f"{end}\npicture: {found.run / CONFUSION}",
+        ]
+    )
+
+
+def confusion(estimate: Estimate) -> str:
+    """The confusion matrix as text."""
+    import pandas as pd
+
+    table = pd.DataFrame(
+        estimate.confusion,
+        index=pd.Index(estimate.classes, name="true"),
+        columns=pd.Index(estimate.classes, name="predicted"),
+    )
+    return table.to_string()
+
+
+def mistakes(found: Found) -> str:
+    """The most confident mistakes, a line each."""
+    estimate = found.estimate
+    if estimate is None or not (rows := estimate.mistakes(MISTAKES)):
+        return "no mistakes"
+    lines = [
+        f"  {estimate.probabilities[row]:.2f} {estimate.classes[estimate.said[row]]}, "
+        f"in truth {estimate.classes[estimate.labels[row]]}: {' | '.join(found.sentences[row])}"
+        for row in rows
+    ]
+    return "\n".join(["most confident mistakes:", *lines])

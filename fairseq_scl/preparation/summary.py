@@ -1,0 +1,54 @@
+"""What `prepare` prints at its end: of each split the rows, the classes and what may be amiss."""
+
+from pathlib import Path
+
+from fairseq_scl.data.beside_checkpoint import Prepared, PreparedSplit
+from fairseq_scl.errors import printable
+from fairseq_scl.preparation.findings import first_ten, short
+
+MANY_UNKNOWN = 0.05  # share of tokens; text in the encoder's language has hardly any
+WITHOUT_VALIDATION = (
+    "no validation data: train with --disable-validation, or use fairseq-scl finetune"
+)
+
+
+def summary(output: Path, prepared: Prepared) -> str:
+    """Some lines of text, for a terminal."""
+    lines = [f"{output}: at most {prepared.max_length} tokens a row"]
+    for split, entry in prepared.splits.items():
+        lines.append(f"{split}: {count(entry.rows, 'row')}; {labels(entry, prepared.classes)}")
+        lines += [f"    {note}" for note in notes(entry, prepared.max_length)]
+    if "valid" not in prepared.splits:
+        lines.append(WITHOUT_VALIDATION)
+    return "\n".join(map(printable, lines))
+
+
+def labels(entry: PreparedSplit, classes: list[str] | None) -> str:
+    """How often each class occurs."""
+    if not entry.labelled:
+        return "unlabelled"
+    if classes is None:
+        return "numbers"
+    pairs = zip(classes, entry.counts or [], strict=True)
+    return first_ten([f"{short(name)} {number:,}" for name, number in pairs])
+
+
+def notes(entry: PreparedSplit, max_length: int) -> list[str]:
+    """What may be amiss with a split."""
+    unknown = (entry.unknown or 0) / max(entry.tokens or 0, 1)
+    hint = ": is the text in a language that it knows?" if unknown >= MANY_UNKNOWN else ""
+    told = {
+        f"{count(entry.empty, 'row')} with an empty sentence (kept)": entry.empty,
+        f"{count(entry.shortened, 'row')} shortened to {max_length} tokens": entry.shortened,
+        f"{unknown:.1%} of the tokens are unknown to the encoder{hint}": entry.unknown,
+        f"{count(entry.duplicates or 0, 'row')} with the text of an earlier one": entry.duplicates,
+        f"{count(entry.contradicting or 0, 'row')} whose text stands there with another label too":
+            entry.contradicting,
+        f"{entry.in_train or 0:,} of {count(entry.rows, 'row')} in train too": entry.in_train,
+    }  # fmt: skip
+    return [note for note, matters in told.items() if matters]
+
+
+def count(number: int, of: str) -> str:
+    """A number of things, in English."""
+    return f"{number:,} {of}" + "s" * (number != 1)
