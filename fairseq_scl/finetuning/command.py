@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", required=True, help="receives the model"
     )
-    parser.add_argument("--sentence", metavar="COLUMN", help="default: found, or told what there is")
+    parser.add_argument(
+        "--sentence", metavar="COLUMN", help="default: found, or told what there is"
+    )
     parser.add_argument("--sentence2", metavar="COLUMN", help="for sentence pairs")
     parser.add_argument("--label", metavar="COLUMN", help="default: found, or told what there is")
     parser.add_argument(
@@ -52,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--loss", choices=LOSSES, default=LOSSES[0], help="'ce' is the baseline (default: %(default)s)"
+        "--loss",
+        choices=LOSSES,
+        default=LOSSES[0],
+        help="'ce' is the baseline (default: %(default)s)",
     )
     parser.add_argument(
         "--folds",
@@ -103,7 +108,9 @@ def read_tables(args: argparse.Namespace) -> dict[str, Table]:
     if sentence is None or label is None:
         header, rows = peek(args.train, delimiter, args.encoding)
         if header:
-            text, kind = find_columns(args.train, header, rows) if sentence is None else (sentence, None)
+            text, kind = (
+                find_columns(args.train, header, rows) if sentence is None else (sentence, None)
+            )
             sentence, label = text, label or kind
             if label is None:
                 told = f"no column of labels; the columns are {', '.join(header)}"

@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairseq_scl.data import beside_checkpoint
 from fairseq_scl.data.beside_checkpoint import Prepared, read_prepared
 from fairseq_scl.data.rows import Choices, Rows
 from fairseq_scl.encoders import encoder_folder, import_model
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import sha256, write_text
-from fairseq_scl.finetuning.estimate import Estimate, picture
+from fairseq_scl.files import sha256
+from fairseq_scl.finetuning.estimate import Estimate
 from fairseq_scl.finetuning.recipe import train_flags
 from fairseq_scl.finetuning.training import train_all
 
