@@ -34,9 +34,7 @@ FORMATS = {"transformers": export_transformers, "onnx": export_onnx, "setfit": e
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument(
-        "model", metavar="MODEL", type=Path, help="a run's folder or a checkpoint"
-    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a run's folder or a checkpoint")
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder to make")
     parser.add_argument(
         "--format", choices=FORMATS, default="transformers", help="default: %(default)s"

@@ -49,9 +49,7 @@ WINDOW = 1024  # rows
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument(
-        "model", metavar="MODEL", type=Path, help="a run's folder or a checkpoint"
-    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a run's folder or a checkpoint")
     parser.add_argument(
         "input", metavar="INPUT", nargs="?", default="-", help="default: %(default)s"
     )

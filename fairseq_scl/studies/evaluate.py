@@ -38,9 +38,7 @@ MAX_TRAINING_ROWS = 10_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument(
-        "runs", metavar="RUN", type=Path, nargs="+", help="folder with checkpoints"
-    )
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="folder with checkpoints")
     parser.add_argument("--split", default="test", help="default: %(default)s")
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="default: %(default)s"
