@@ -26,7 +26,7 @@ from fairseq_scl.export import onnx as export_onnx
 from fairseq_scl.export import setfit as export_setfit
 from fairseq_scl.export import transformers as export_transformers
 from fairseq_scl.files import new_folder
-from fairseq_scl.inference.classifier import CHECKPOINT, load
+from fairseq_scl.inference.classifier import load
 
 # each has objection(source), write(source, folder), and LIBRARY and USE for the card
 FORMATS = {"transformers": export_transformers, "onnx": export_onnx, "setfit": export_setfit}
@@ -34,9 +34,7 @@ FORMATS = {"transformers": export_transformers, "onnx": export_onnx, "setfit": e
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument(
-        "model", metavar="MODEL", type=Path, help=f"a run's folder ({CHECKPOINT}) or a checkpoint"
-    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a run's folder or a checkpoint")
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder to make")
     parser.add_argument(
         "--format", choices=FORMATS, default="transformers", help="default: %(default)s"

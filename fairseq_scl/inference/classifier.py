@@ -21,7 +21,6 @@ from fairseq_scl.encoders.tokenizers import Tokenizer, load_tokenizer
 from fairseq_scl.errors import UserError
 from fairseq_scl.preparation.tables import half_character
 
-CHECKPOINT = "checkpoint_best.pt"
 END = 2  # </s> of every fairseq dictionary
 
 
@@ -126,8 +125,9 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
     """Load a fine-tuned model.
 
     Args:
-        path: a run's folder, whose best checkpoint is taken, or a checkpoint in it. What training
-            put beside it, `inference/`, must come along if it was moved.
+        path: a run's folder, whose best checkpoint is taken (the last one of a run with
+            `--disable-validation`), or a checkpoint in it. What training put beside it,
+            `inference/`, must come along if it was moved.
         cpu: leave a GPU alone.
 
     Raises:
@@ -137,7 +137,7 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
     from fairseq_scl.models import saved
 
     path = Path(path)
-    checkpoint = path / CHECKPOINT if path.is_dir() else path
+    checkpoint = saved.checkpoint_of(path) if path.is_dir() else path
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint}: no such file")
     folder = checkpoint.parent / beside_checkpoint.FOLDER

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_file
-from fairseq_scl.inference.classifier import CHECKPOINT, Classifier, Prediction, load
+from fairseq_scl.inference.classifier import Classifier, Prediction, load
 from fairseq_scl.inference.neighbours import Neighbour, Neighbours
 from fairseq_scl.preparation.findings import check_labels, look_through
 from fairseq_scl.preparation.glue import SUBMISSIONS, labels_of, read_glue_test
@@ -43,9 +43,7 @@ WINDOW = 1024  # rows
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument(
-        "model", metavar="MODEL", type=Path, help=f"a run's folder ({CHECKPOINT}) or a checkpoint"
-    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a run's folder or a checkpoint")
     parser.add_argument(
         "input", metavar="INPUT", nargs="?", default="-", help="default: %(default)s"
     )

@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from fairseq_scl.errors import UserError, first_line
 from fairseq_scl.files import parse_model
+from fairseq_scl.repairs.checkpoints import one_line_errors
 
+BEST, LAST = "checkpoint_best.pt", "checkpoint_last.pt"
 ENCODERS = ("encoder.sentence_encoder.", "decoder.sentence_encoder.", "encoder.")  # old, or BART's
 
 
@@ -77,6 +79,12 @@ class Checkpoint(Part):
     best_checkpoint_metric: str
 
 
+class Dataset(Part):
+    """Whether there is a best checkpoint."""
+
+    disable_validation: bool = False
+
+
 class RunConfig(EncoderConfig):
     """fairseq's configuration of a run."""
 
@@ -84,6 +92,7 @@ class RunConfig(EncoderConfig):
     criterion: Criterion
     common: Common
     checkpoint: Checkpoint
+    dataset: Dataset = Dataset()
 
 
 class Updates(Part):
@@ -117,6 +126,37 @@ class Loaded(NamedTuple):
 
 
 Saved = TypeVar("Saved", bound=PreTrained | FineTuned)
+
+
+def checkpoint_of(run: Path) -> Path:
+    """The checkpoint that a run is judged and used by.
+
+    Args:
+        run: its folder.
+
+    Returns:
+        The best one; of a run with `--disable-validation`, which knows none, the last.
+
+    Raises:
+        UserError: if there is neither, or the run has not been validated yet.
+    """
+    if (run / BEST).is_file():
+        return run / BEST
+    last = run / LAST
+    if not last.is_file():
+        raise UserError(f"{run / BEST}: no such file, and no {LAST}; train into {run} first")
+    if not describe(read_lazily(str(last)), FineTuned, last).cfg.dataset.disable_validation:
+        raise UserError(
+            f"{run}: {LAST}, but no {BEST}: the run was not validated yet; train on, or give the "
+            "checkpoint itself to predict or export"
+        )
+    return last
+
+
+@one_line_errors
+def read_lazily(path: str) -> dict:
+    """A checkpoint whose weights stay on the disk."""
+    return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
 
 
 def load(path: Path, data: Path | None = None) -> Loaded:

@@ -68,6 +68,7 @@ class Outcome(BaseModel):
     batch_size: Whole | None = _config("dataset", "batch_size")
     lr: Number = _config("optimization", "lr", 0)
     max_update: Whole = _config("optimization", "max_update")
+    disable_validation: bool = _config("dataset", "disable_validation", default=False)
     seed: Whole = _config("common", "seed")
     metric: str = _config("checkpoint", "best_checkpoint_metric")
     maximize: bool = _config("checkpoint", "maximize_best_checkpoint_metric")
@@ -77,8 +78,9 @@ class Outcome(BaseModel):
     def setting(self) -> dict[str, str | int | float | None]:
         """What it was run on, how and by what measure; other losses and draws share it."""
         options = self._changed(
-            "shots_sampling", "samples_per_class", "noise_ratio", "noise_replace", "scl_views"
-        )
+            "shots_sampling", "samples_per_class", "noise_ratio", "noise_replace", "scl_views",
+            "disable_validation",
+        )  # fmt: skip
         if self.fold is not None:
             options.append(f"--fold K/{self.fold.partition('/')[2]}")
         if self.split not in (None, "test"):
@@ -149,7 +151,7 @@ class Result(Outcome):
     """`result.json` of `fairseq-scl evaluate`.
 
     Attributes:
-        valid: the best checkpoint's metric on the validation set.
+        valid: the best checkpoint's metric on the validation set; None without validation.
         split: what `test` was measured on; None if nothing was tested.
         test, test1, knn: metrics by name: of the test set, of MNLI's mismatched one, and of what
             the nearest training rows say.
@@ -159,7 +161,7 @@ class Result(Outcome):
     """
 
     updates: Whole | None = None
-    valid: Number
+    valid: Number | None
     split: str | None = None
     test: dict[str, float] | None
     test1: dict[str, float] | None = None

@@ -31,12 +31,13 @@ def summarise(runs: DataFrame) -> DataFrame:
     tested = runs.dropna(subset="test")
     groups = runs.groupby(KEYS, sort=False)
     expected = runs.groupby("case")["draw"].nunique()
-    draws = DataFrame({"evaluated": groups["validation"].count()})
+    draws = DataFrame({"evaluated": groups.size() - groups["error"].count()})
     draws["expected"] = draws.index.get_level_values("case").map(expected)
     draws["failed"] = groups["error"].count()
     means = groups[AVERAGED].agg(["mean", "std"])
     means.columns = ["_".join(column) for column in means.columns]
-    top = best(tested, KEYS, TOP).groupby(KEYS)["test"].agg(["mean", "std"])
+    ranked = best(tested.dropna(subset="validation"), KEYS, TOP)
+    top = ranked.groupby(KEYS)["test"].agg(["mean", "std"])
     table = groups.head(1).set_index(KEYS, drop=False)[[*SETTING, "loss"]]
     parts = [draws.add_prefix("draws_"), means, top.add_prefix("test_top3_"), compared(tested)]
     table = table.join(parts)

@@ -1,4 +1,4 @@
-"""Test the best checkpoint of each run, once.
+"""Test the best checkpoint of each run, once; the last of a run with --disable-validation.
 
 Writes into RUN: result.json (configuration, versions, what was logged, validation and test metrics)
 and test_embeddings.npz (the sentence vectors and labels of the test set). Where the run logged to
@@ -29,7 +29,6 @@ from fairseq_scl.criterions import metrics
 from fairseq_scl.data import manifest
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import new_file, parse_model, write_text
-from fairseq_scl.inference.classifier import CHECKPOINT
 from fairseq_scl.reports import tensorboard
 from fairseq_scl.reports.results import EMBEDDINGS, RESULT, Result
 
@@ -39,9 +38,7 @@ MAX_TRAINING_ROWS = 10_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument(
-        "runs", metavar="RUN", type=Path, nargs="+", help=f"folder with {CHECKPOINT}"
-    )
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="folder with checkpoints")
     parser.add_argument("--split", default="test", help="default: %(default)s")
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="default: %(default)s"
@@ -50,18 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate `args.runs`."""
-    for folder in args.runs:
-        if not (folder / CHECKPOINT).is_file():
-            raise UserError(f"{folder / CHECKPOINT}: no such file")
-    waiting = [folder for folder in args.runs if not is_evaluated(folder)]
+    from fairseq_scl.models import saved
+
+    found = [(folder, saved.checkpoint_of(folder)) for folder in args.runs]
+    waiting = [folder for folder, checkpoint in found if not is_evaluated(folder, checkpoint)]
     for folder in tqdm(waiting, desc="evaluate", unit="run", disable=not waiting):
         evaluate(folder, args.split, args.batch_size)
 
 
-def is_evaluated(folder: Path) -> bool:
+def is_evaluated(folder: Path, checkpoint: Path) -> bool:
     """Whether the run's result belongs to its present checkpoint."""
     result = folder / RESULT
-    return result.is_file() and result.stat().st_mtime >= (folder / CHECKPOINT).stat().st_mtime
+    return result.is_file() and result.stat().st_mtime >= checkpoint.stat().st_mtime
 
 
 def evaluate(
@@ -78,13 +75,11 @@ def evaluate(
     from fairseq_scl import plugin  # noqa: F401
     from fairseq_scl.models import saved
 
-    model, cfg, task, criterion, said = saved.load(folder / CHECKPOINT)
-    if said.extra_state.best is None:
-        raise UserError(f"{folder / CHECKPOINT}: its run was never validated")
+    model, cfg, task, criterion, said = saved.load(saved.checkpoint_of(folder))
     test = mismatched = knn = features = names = None
     if split:
         measure = partial(test_metrics, model.eval(), criterion.eval(), cfg, task, batch_size)
-        test, features, labels = measure(task.load_dataset(split))
+        test, features, labels = measure(labelled(folder, task, split))
         if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
             mismatched = measure(task.load_dataset("test1"))[0]
         if task.class_names and len(train := task.load_dataset("train")) <= MAX_TRAINING_ROWS:
@@ -125,6 +120,24 @@ def evaluate(
     if logs.is_dir():
         tensorboard.write_outcome(logs, folder, checked, features, names)
     write_text(folder / RESULT, text + "\n")
+
+
+def labelled(folder: Path, task, split: str):
+    """The split's dataset.
+
+    Raises:
+        UserError: naming the run, if the data has no such split, or no labels in it.
+    """
+    told = f"{folder}: the split '{split}' of {task.data}"
+    if not task.has_split(split):
+        raise UserError(f"{told} is missing; prepare the data with it, or give another --split")
+    dataset = task.load_dataset(split)
+    if "target" not in dataset[0]:
+        raise UserError(
+            f"{told} has no labels to compare with; give another --split, or label it with "
+            "'fairseq-scl predict'"
+        )
+    return dataset
 
 
 def test_metrics(model, criterion, cfg, task, batch_size: int, dataset):

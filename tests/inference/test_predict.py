@@ -12,8 +12,9 @@ from conftest import PACKAGE, prepare, run, train
 
 from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
-from fairseq_scl.inference import classifier, predict
+from fairseq_scl.inference import predict
 from fairseq_scl.inference.classifier import load
+from fairseq_scl.models import saved
 from fairseq_scl.preparation import glue as published_glue
 from fairseq_scl.preparation.glue import GLUE, SUBMISSIONS
 from fairseq_scl.preparation.tables import Columns, read_file
@@ -383,6 +384,6 @@ def test_a_wrong_call_is_told_in_one_line(trained, monkeypatch, arguments, told)
 
 
 def test_a_checkpoint_without_its_companions_is_refused(trained, tmp_path):
-    shutil.copy(trained / classifier.CHECKPOINT, tmp_path)
+    shutil.copy(trained / saved.BEST, tmp_path)
     with pytest.raises(UserError, match=r"inference is missing"):
         load(tmp_path)

@@ -147,6 +147,7 @@ def test_something_else_is_told_in_one_line(run, state):
         ("criterion", saved.Criterion),
         ("common", saved.Common),
         ("checkpoint", saved.Checkpoint),
+        ("dataset", saved.Dataset),
     ],
 )
 def test_whatever_else_stands_at_a_key_loads_or_is_told_in_one_line(run, part, schema):
