@@ -1,6 +1,7 @@
 """The one exception for a user's mistake."""
 
 NO_FAIRSEQ = "fairseq is not installed; install it with: pip install 'fairseq-scl[fairseq]'"
+NOT_FINITE = "the model's numbers are NaN or infinite, its training diverged; train it anew"
 
 
 class UserError(SystemExit):

@@ -7,7 +7,10 @@ for prediction in classifier.predict(["a joy to watch", "two hours I want back"]
     print(prediction.label, prediction.probabilities)
 """
 
-from collections.abc import Sequence
+import itertools
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +21,10 @@ import torch
 from fairseq_scl.data import beside_checkpoint
 from fairseq_scl.encoders.shorten import shortened_lengths
 from fairseq_scl.encoders.tokenizers import Tokenizer, load_tokenizer
-from fairseq_scl.errors import UserError
+from fairseq_scl.errors import NOT_FINITE, UserError
 from fairseq_scl.preparation.tables import half_character
 
+UNSURE = "unsure"  # the label below a threshold
 END = 2  # </s> of every fairseq dictionary
 
 
@@ -28,7 +32,7 @@ class Prediction(NamedTuple):
     """What the model says of a sentence, or a pair.
 
     Attributes:
-        label: the most probable class; of a regression, the number.
+        label: the most probable class, `UNSURE` below a threshold; of a regression, the number.
         probabilities: of every class, summing to 1; empty for a regression.
         embedding: `(dim,)` float32, the sentence vector before the classification head.
     """
@@ -64,45 +68,108 @@ class Classifier:
     before: tuple[int | None, ...]
 
     def predict(
-        self, rows: Sequence[str | Sequence[str]], batch_size: int = 64
+        self,
+        rows: Iterable[str | Sequence[str]],
+        batch_size: int = 64,
+        threshold: float | None = None,
+        long: str = "cut",
     ) -> list[Prediction]:
         """Classify sentences, or pairs of them; the order of the result is that of `rows`.
 
         Args:
-            rows: a string each; for a model of sentence pairs, two strings each.
+            rows: a string each, as a list, a pandas Series or an array of NumPy; for a model of
+                sentence pairs, two strings each.
             batch_size: rows encoded at a time, which decides on memory, not on the result.
+            threshold: in (0, 1]; where no class is as probable, the label is `UNSURE`.
+            long: what becomes of a text beyond `max_length`, "cut" or "windows": as few windows as
+                hold it, without overlap and of equal length to a token, whose logits and
+                embeddings are averaged. Windows are for single sentences.
 
         Raises:
-            UserError: for a row that is not what the model was trained on, naming it.
+            UserError: for a row that is not what the model was trained on, naming it; for other
+                arguments that cannot be; if the model's outputs are not finite.
         """
-        encoded = self.encode(rows)
+        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+            raise UserError(f"batch_size {batch_size} must be a whole number, at least 1")
+        self.check_threshold(threshold)
+        cut = self.windows(rows, long)
+        encoded = list(itertools.chain.from_iterable(cut))
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
-        found: list[Prediction] = []
+        outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
         for start in range(0, len(order), batch_size):
-            found += self._run([encoded[i] for i in order[start : start + batch_size]])
-        return [found[place] for place in np.argsort(order)]
+            outputs += self._run([encoded[i] for i in order[start : start + batch_size]])
+        sorted_back = iter([outputs[place] for place in np.argsort(order)])
+        found = []
+        for windows in cut:
+            of_row = zip(*itertools.islice(sorted_back, len(windows)), strict=True)
+            logits, embedding = (torch.stack(each).mean(0) for each in of_row)
+            found.append(self._prediction(logits, embedding, threshold))
+        return found
 
-    def encode(self, rows: Sequence[str | Sequence[str]]) -> list[torch.Tensor]:
+    def check_threshold(self, threshold: float | None) -> None:
+        """Refuse a threshold that is no probability, or that this model cannot have."""
+        if threshold is None:
+            return
+        if not 0 < threshold <= 1:
+            raise UserError(f"threshold {threshold} must be above 0 and at most 1")
+        if not self.classes:
+            raise UserError(f"{self.run} is a regression, which has no threshold")
+        if UNSURE in self.classes:
+            raise UserError(f"{self.run} has a class '{UNSURE}', which a threshold would give too")
+
+    def encode(self, rows: Iterable[str | Sequence[str]]) -> list[torch.Tensor]:
         """Token ids of each row, `(length,)` int64, as training saw them."""
-        texts = [(row,) if isinstance(row, str) else tuple(row) for row in rows]
-        for number, text in enumerate(texts, 1):
-            if len(text) != self.sentences or not all(isinstance(part, str) for part in text):
-                wanted = "one sentence" if self.sentences == 1 else "two sentences"
-                raise UserError(f"row {number}: the model takes {wanted}, not {text!r:.60}")
-            if any(map(half_character, text)):
-                raise UserError(f"row {number} holds half a character")
+        return [ids for [ids] in self.windows(rows, "cut")]
+
+    def windows(self, rows: Iterable[str | Sequence[str]], long: str) -> list[list[torch.Tensor]]:
+        """Token ids of each row's windows, at least one; see `predict`."""
+        if long not in ("cut", "windows"):
+            raise UserError(f"long '{long}' must be cut or windows")
+        if long == "windows" and self.sentences == 2:
+            raise UserError(f"long windows are for single sentences, {self.run} takes pairs")
+        texts = self._texts(rows)
         columns = [self.tokenizer([t[i].strip() for t in texts]) for i in range(self.sentences)]
         room = self.max_length - 2 * self.sentences
-        encoded = []
+        if long == "windows":
+            [tokens] = columns
+            split = [np.array_split(row, max(1, math.ceil(len(row) / room))) for row in tokens]
+            return [[self._framed((window,)) for window in windows] for windows in split]
+        framed = []
         for parts in zip(*columns, strict=True):
             kept = shortened_lengths(tuple(map(len, parts)), room)
-            ids: list[int] = []
-            for before, part, length in zip(self.before, parts, kept, strict=True):
-                ids += [*([] if before is None else [before]), *part[:length].tolist(), END]
-            encoded.append(torch.tensor(ids))
-        return encoded
+            cut = (part[:length] for part, length in zip(parts, kept, strict=True))
+            framed.append([self._framed(cut)])
+        return framed
 
-    def _run(self, rows: list[torch.Tensor]) -> list[Prediction]:
+    def _texts(self, rows: Iterable[str | Sequence[str]]) -> list[tuple[str, ...]]:
+        """The sentences of each row, checked."""
+        # a dictionary or a data frame would give the names of its columns
+        if isinstance(rows, str | bytes | Mapping) or hasattr(rows, "columns"):
+            raise UserError(f"predict takes a list of sentences, not {type(rows).__name__}")
+        try:
+            given = list(rows)
+        except TypeError:
+            raise UserError(f"predict takes a list of sentences, not {rows!r:.60}") from None
+        texts = []
+        for number, row in enumerate(given, 1):
+            text = tuple(row) if isinstance(row, list | tuple | np.ndarray) else (row,)
+            if len(text) != self.sentences or not all(isinstance(part, str) for part in text):
+                wanted = "one sentence" if self.sentences == 1 else "two sentences"
+                raise UserError(f"row {number}: the model takes {wanted}, not {row!r:.60}")
+            if any(map(half_character, text)):
+                raise UserError(f"row {number} holds half a character")
+            texts.append(text)
+        return texts
+
+    def _framed(self, parts: Iterable[np.ndarray]) -> torch.Tensor:
+        """One row's ids, with the special tokens around its sentences."""
+        ids: list[int] = []
+        for before, part in zip(self.before, parts, strict=True):
+            ids += [*([] if before is None else [before]), *part.tolist(), END]
+        return torch.tensor(ids)
+
+    def _run(self, rows: list[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Logits and sentence vector of each row."""
         from fairseq_scl.criterions.sentence_prediction_scl import seen_by
 
         pad = self.model.encoder.dictionary.pad()
@@ -111,14 +178,21 @@ class Classifier:
         with torch.inference_mode(), seen_by(self.model.classification_heads[self.head]) as seen:
             self.model(tokens.to(device), features_only=True, classification_head_name=self.head)
         logits, embeddings = (seen[key].float().cpu() for key in ("logits", "encoder"))
+        if not (logits.isfinite().all() and embeddings.isfinite().all()):
+            raise UserError(f"{self.run}: {NOT_FINITE}")
+        return list(zip(logits, embeddings, strict=True))
+
+    def _prediction(
+        self, logits: torch.Tensor, embedding: torch.Tensor, threshold: float | None
+    ) -> Prediction:
         if not self.classes:
-            labels = logits[:, 0].tolist()
-            shares: list[dict[str, float]] = [{} for _ in rows]
-        else:
-            labels = [self.classes[i] for i in logits.argmax(1)]
-            probabilities = logits.softmax(1).tolist()
-            shares = [dict(zip(self.classes, row, strict=True)) for row in probabilities]
-        return list(map(Prediction, labels, shares, embeddings.numpy()))
+            return Prediction(logits[0].item(), {}, embedding.numpy())
+        probabilities = logits.softmax(0).tolist()
+        label = self.classes[int(logits.argmax())]
+        if threshold is not None and max(probabilities) < threshold:
+            label = UNSURE
+        shares = dict(zip(self.classes, probabilities, strict=True))
+        return Prediction(label, shares, embedding.numpy())
 
 
 def load(path: str | Path, cpu: bool = False) -> Classifier:

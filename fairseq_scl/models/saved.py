@@ -12,7 +12,7 @@ from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from fairseq_scl.errors import UserError, first_line
+from fairseq_scl.errors import NOT_FINITE, UserError, first_line
 from fairseq_scl.files import parse_model
 from fairseq_scl.repairs.checkpoints import one_line_errors
 
@@ -166,7 +166,8 @@ def load(path: Path, data: Path | None = None) -> Loaded:
         data: where its dictionaries lie; None: where they lay in training.
 
     Raises:
-        UserError: if it is no checkpoint of this plugin, or does not fit the dictionaries.
+        UserError: if it is no checkpoint of this plugin, does not fit the dictionaries, or holds
+            weights that are not finite.
     """
     overrides = None if data is None else {"data": str(data)}
     state = checkpoint_utils.load_checkpoint_to_cpu(str(path), overrides)
@@ -180,6 +181,8 @@ def load(path: Path, data: Path | None = None) -> Loaded:
         criterion = task.build_criterion(cfg.criterion)
     except Exception as error:  # fairseq and omegaconf raise whatever they like
         raise UserError(f"{told}: {first_line(error)}") from None
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        raise UserError(f"{path}: {NOT_FINITE}")
     head = saved.cfg.criterion.classification_head_name
     if head not in getattr(model, "classification_heads", ()):
         raise UserError(f"{told}: the model has no head named '{head}'")

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from fairseq_scl.criterions import metrics
 from fairseq_scl.data import manifest
-from fairseq_scl.errors import UserError
+from fairseq_scl.errors import NOT_FINITE, UserError
 from fairseq_scl.files import new_file, parse_model, write_text
 from fairseq_scl.reports import tensorboard
 from fairseq_scl.reports.results import EMBEDDINGS, RESULT, Result
@@ -80,6 +80,8 @@ def evaluate(
     if split:
         measure = partial(test_metrics, model.eval(), criterion.eval(), cfg, task, batch_size)
         test, features, labels = measure(labelled(folder, task, split))
+        if not (np.isfinite(features).all() and np.isfinite(list(test.values())).all()):
+            raise UserError(f"{saved.checkpoint_of(folder)}: {NOT_FINITE}")
         if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
             mismatched = measure(task.load_dataset("test1"))[0]
         if task.class_names and len(train := task.load_dataset("train")) <= MAX_TRAINING_ROWS:

@@ -7,7 +7,9 @@ import shutil
 import sys
 
 import numpy as np
+import pandas
 import pytest
+import torch
 from conftest import PACKAGE, prepare, run, train
 
 from fairseq_scl.cli import main
@@ -111,6 +113,64 @@ def test_neither_the_batch_size_nor_the_neighbours_matter(loaded):
     assert loaded.predict([]) == []
 
 
+@pytest.mark.parametrize("kind", [tuple, iter, np.array, pandas.Series])
+def test_any_list_of_strings_is_taken(loaded, kind):
+    found = loaded.predict(kind(SENTENCES[:3]))
+    assert [p.label for p in found] == [p.label for p in loaded.predict(SENTENCES[:3])]
+
+
+def test_pairs_may_be_an_array(of_pairs):
+    model = load(of_pairs)
+    assert [p.label for p in model.predict(np.array(PAIRS))] == [
+        p.label for p in model.predict(PAIRS)
+    ]
+
+
+def test_below_the_threshold_a_label_is_unsure(loaded):
+    certain = loaded.predict(SENTENCES)
+    highest = [max(p.probabilities.values()) for p in certain]
+    threshold = float(np.median(highest))
+    for before, after, share in zip(
+        certain, loaded.predict(SENTENCES, threshold=threshold), highest, strict=True
+    ):
+        assert after.label == (before.label if share >= threshold else "unsure")
+        assert after.probabilities == before.probabilities
+    assert {p.label for p in loaded.predict(SENTENCES[:9], threshold=1e-9)} <= {*loaded.classes}
+
+
+def test_long_texts_are_averaged_over_windows(loaded):
+    words = " ".join(SENTENCES).split()
+    texts = [*SENTENCES[:3], *(" ".join(words[i : i + 1000]) for i in range(0, 2000, 500))]
+    # each window alone, cut by hand: equal parts without overlap, between the special tokens
+    for text, windows, found in zip(
+        texts, loaded.windows(texts, "windows"), loaded.predict(texts, long="windows"), strict=True
+    ):
+        tokens = loaded.tokenizer([text])[0].tolist()
+        room = loaded.max_length - 2
+        count = max(1, -(-len(tokens) // room))
+        sizes = [len(tokens) // count + (i < len(tokens) % count) for i in range(count)]
+        starts = [sum(sizes[:i]) for i in range(count)]
+        expected = [[0, *tokens[a : a + n], 2] for a, n in zip(starts, sizes, strict=True)]
+        assert [ids.tolist() for ids in windows] == expected
+        assert (count > 10) == (len(text) > 1000)
+        alone = [loaded._run([torch.tensor(ids)])[0] for ids in expected]
+        logits = sum(logits.numpy() for logits, _ in alone) / count
+        embedding = sum(embedding.numpy() for _, embedding in alone) / count
+        shares = np.exp(logits) / np.exp(logits).sum()
+        np.testing.assert_allclose(list(found.probabilities.values()), shares, atol=1e-5)
+        np.testing.assert_allclose(found.embedding, embedding, atol=1e-5)
+
+
+def test_a_text_that_fits_is_the_same_in_windows(loaded):
+    fitting = [s for s in SENTENCES if len(loaded.tokenizer([s])[0]) <= loaded.max_length - 2]
+    assert len(fitting) > 100
+    for cut, windows in zip(
+        loaded.predict(fitting), loaded.predict(fitting, long="windows"), strict=True
+    ):
+        assert (cut.label, cut.probabilities) == (windows.label, windows.probabilities)
+        np.testing.assert_array_equal(cut.embedding, windows.embedding)
+
+
 def test_a_sentence_of_a_megabyte_is_cut_as_prepare_cuts_it(loaded):
     assert [len(ids) for ids in loaded.encode(["good " * 200_000])] == [loaded.max_length]
 
@@ -129,11 +189,82 @@ def test_any_text_gets_a_label(loaded, text):
         ([("a", "b")], "row 1: the model takes one sentence"),
         (["good", (3,)], "row 2: the model takes one sentence"),
         (["good", "half \ud800"], "row 2 holds half a character"),
+        (["good", None], "row 2: the model takes one sentence, not None"),
+        (["good", float("nan")], "row 2: the model takes one sentence, not nan"),
+        (
+            pandas.Series(["good", pandas.NA], dtype=object),
+            "row 2: the model takes one sentence, not <NA>",
+        ),
+        ([1], "row 1: the model takes one sentence, not 1"),
+        ("lovely", "predict takes a list of sentences, not str"),
+        (b"lovely", "predict takes a list of sentences, not bytes"),
+        ({"text": ["lovely"]}, "predict takes a list of sentences, not dict"),
+        (pandas.DataFrame({"text": ["lovely"]}), "takes a list of sentences, not DataFrame"),
+        (None, "predict takes a list of sentences, not None"),
     ],
 )
 def test_a_row_that_is_none_is_named(loaded, rows, told):
     with pytest.raises(UserError, match=told):
         loaded.predict(rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"batch_size": 0}, r"batch_size 0 must be a whole number, at least 1$"),
+        ({"batch_size": 1.5}, r"batch_size 1.5 must be a whole number"),
+        ({"threshold": 0}, r"threshold 0 must be above 0 and at most 1$"),
+        ({"threshold": 1.01}, r"threshold 1.01 must be above 0 and at most 1$"),
+        ({"threshold": float("nan")}, r"threshold nan must be above 0"),
+        ({"long": "split"}, r"long 'split' must be cut or windows$"),
+    ],
+)
+def test_wrong_arguments_are_told_in_one_line(loaded, arguments, told):
+    with pytest.raises(UserError, match=told):
+        loaded.predict(["good"], **arguments)
+
+
+def test_what_a_model_cannot_have_is_refused(loaded, of_pairs, of_numbers):
+    with pytest.raises(UserError, match=r"run is a regression, which has no threshold$"):
+        load(of_numbers).predict(PAIRS, threshold=0.5)
+    with pytest.raises(UserError, match=r"long windows are for single sentences, .* takes pairs$"):
+        load(of_pairs).predict(PAIRS, long="windows")
+    named = dataclasses.replace(loaded, classes=["sure", "unsure"])
+    with pytest.raises(UserError, match=r"has a class 'unsure'"):
+        named.predict(["good"], threshold=0.5)
+
+
+NAN = ("encoder.layernorm_embedding.weight", float("nan"))
+INFINITE = ("_head.out_proj.weight", 1e38)  # itself finite, but not the logits
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "value"),
+    [
+        ("predict", *NAN),
+        ("predict", *INFINITE),
+        ("evaluate", *NAN),
+        ("evaluate", *INFINITE),
+        ("export", *NAN),
+    ],
+)
+def test_a_model_of_nan_is_told_in_one_line(trained, tmp_path, command, place, value):
+    run_folder = tmp_path / "run"
+    shutil.copytree(trained, run_folder)
+    path = run_folder / classifier.CHECKPOINT
+    state = torch.load(path, weights_only=True)
+    [name] = [name for name in state["model"] if name.endswith(place)]
+    state["model"][name].fill_(value)
+    if place.endswith("out_proj.weight"):
+        state["model"][name.replace("out_proj.weight", "dense.bias")].fill_(100)
+    torch.save(state, path)
+    (run_folder / "result.json").unlink()
+    (tmp_path / "in.txt").write_text("fine\n")
+    more = {"predict": [tmp_path / "in.txt", "--output", tmp_path / "out"], "evaluate": []}
+    more = more.get(command, [tmp_path / "out"])
+    with pytest.raises(SystemExit, match=r"run.*: the model's numbers are NaN or infinite"):
+        main([command, str(run_folder), *map(str, more)])
+    assert not (tmp_path / "out").exists() and not (run_folder / "result.json").exists()
 
 
 @pytest.mark.parametrize("name", ["in.tsv", "in.csv", "in.jsonl", "in.txt"])
