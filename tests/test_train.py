@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, last_validation, run, train
+from conftest import ROOT, last_validation, prepare, run, train
 
 
 def load(path: Path) -> dict:
@@ -47,9 +47,12 @@ def test_the_draw_lies_beside_the_checkpoint(finished):
     assert list(said.splits) == ["train", "valid", "test"]
 
 
-def test_another_draw_is_refused_in_the_same_folder(finished, recipe):
-    with pytest.raises(SystemExit, match="manifest.json is of a run on other examples"):
+def test_other_examples_are_refused_in_the_same_folder(finished, recipe, tmp_path):
+    with pytest.raises(SystemExit, match="holds a run with --shots-seed 1, not 2"):
         train(recipe.flags(finished, "--shots-seed", 2, "--max-update", 12))
+    data = prepare(tmp_path / "data", recipe.encoder, "--data", "sample", "--max-length", 12)
+    with pytest.raises(SystemExit, match="manifest.json is of a run on other examples"):
+        train([str(data), *recipe.flags(finished, "--max-update", 12)[1:]])
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(finished, recipe, tmp_path):

@@ -508,6 +508,11 @@ def test_two_processes_resume_where_they_stopped(recipe, tmp_path):
     assert "@ 4 updates" in log
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(parts[name], whole[name]) for name in whole)
+    more = [*flags["parts"], "--max-update", "8", "--scl-weight", "0.5"]
+    refused = Run(tmp_path, by_flags(tmp_path, more, 2))
+    assert 0 not in refused.end()
+    assert all("a run with --scl-weight 0.9, not 0.5" in text for text in refused.texts())
+    assert all(torch.equal(parts[name], new) for name, new in weights(tmp_path / "parts").items())
 
 
 def test_two_processes_correlate_as_one_does(recipe, encoder, tmp_path):
