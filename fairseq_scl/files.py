@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import stat
@@ -54,21 +53,6 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text to a temporary file, then rename it to `path`."""
     with new_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def read_json(path: Path) -> dict:
-    """Read a JSON object.
-
-    Raises:
-        UserError: if there is no such file, or something else in it.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a JSON object")
-    return content
 
 
 def read_model(path: Path, schema: type[Schema]) -> Schema:

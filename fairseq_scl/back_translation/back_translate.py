@@ -37,6 +37,7 @@ from fairseq_scl.back_translation.translation_folder import (
 )
 from fairseq_scl.data import beside_checkpoint, manifest, sampling
 from fairseq_scl.data.beside_checkpoint import Prepared
+from fairseq_scl.data.rows import Choices, Rows
 from fairseq_scl.data.translations import FOLDER, INDEX, Index
 from fairseq_scl.encoders import encoder_folder
 from fairseq_scl.errors import UserError
@@ -216,19 +217,16 @@ def chosen_rows(args: argparse.Namespace, available: int, regression: bool) -> l
         raise UserError("give either --manifest or --num-shots")
     if args.manifest:
         return sorted({row for path in args.manifest for row in read_rows(path, available)})
-    if args.num_shots is None:
-        return list(range(available))
-    from fairseq_scl.data.stored import read_labels
-
-    labels = read_labels(args.data, "train", regression)
-    try:
-        draws = [
-            sampling.draw(labels, args.num_shots, seed, args.shots_sampling)
-            for seed in args.shots_seed
-        ]
-    except ValueError as error:
-        raise UserError(f"--num-shots {args.num_shots} of {args.data}: {error}") from None
-    return np.unique(np.concatenate(draws)).tolist()
+    draws = [
+        Choices(
+            num_shots=args.num_shots,
+            shots_seed=seed,
+            shots_sampling=args.shots_sampling,
+            regression=regression,
+        )
+        for seed in args.shots_seed
+    ]
+    return np.unique([Rows(args.data, draw).of("train").rows for draw in draws]).tolist()
 
 
 def read_rows(path: Path, available: int) -> list[int]:

@@ -116,8 +116,10 @@ def make(rows: Rows, splits: list[str]) -> Manifest:
     )
     if choices.noise == "back-translation":
         translations, items = rows.translations()
-        ids = b"".join(translations.tokens[item].numpy().tobytes() for item in items)
-        made.translations = hashlib.sha256(ids).hexdigest()  # in the order of rows
+        ids = hashlib.sha256()
+        for item in items:  # in the order of rows
+            ids.update(translations.tokens[item].numpy().tobytes())
+        made.translations = ids.hexdigest()
     content = made.model_dump(mode="json", exclude_unset=True, exclude={"sha256"})
     made.sha256 = checksum(content)
     return made

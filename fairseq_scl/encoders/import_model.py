@@ -171,7 +171,7 @@ def import_fairseq(source: Path, tokenizer: Path, output: Path) -> None:
 
     path = source / encoder_folder.MODEL
     state = load_checkpoint_to_cpu(str(path))
-    options = saved.describe(state, saved.PreTrained, path).cfg.model
+    options = saved.describe(state, saved.PreTrained, path).model
     options.max_positions = saved.require_sizes(options, state["model"], path)
     if not (source / encoder_folder.DICTIONARY).is_file():
         raise UserError(f"{source}/{encoder_folder.DICTIONARY} is missing")

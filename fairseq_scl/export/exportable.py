@@ -13,9 +13,9 @@ from fairseq_scl.encoders.encoder_folder import TOKENIZER_JSON
 from fairseq_scl.encoders.hugging_face import BERT_SPECIALS, SPECIALS
 from fairseq_scl.encoders.tokenizers import hugging_face_tokenizer
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import read_json
+from fairseq_scl.files import read_model
 from fairseq_scl.inference.classifier import Classifier
-from fairseq_scl.reports.results import RESULT
+from fairseq_scl.reports.results import RESULT, Result
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,11 @@ def card(classifier: Classifier, library: str, use: str) -> str:
     text += f"\nIn this folder:\n\n```python\n{use}```\n"
     path = classifier.run / RESULT
     if path.is_file():
-        result = read_json(path)
-        result.pop("curves", None)
-        text += f"\nThe run:\n\n```json\n{json.dumps(result, indent=1, ensure_ascii=False)}\n```\n"
+        result = read_model(path, Result)
+        measured = {"valid", "test", "test1", "knn", "seconds"}
+        recipe = result.setting | {"loss": result.loss, "shots-seed/seed": result.row["draw"]}
+        recipe |= result.model_dump(include=measured, exclude_none=True)
+        text += f"\nThe run:\n\n```json\n{json.dumps(recipe, indent=1, ensure_ascii=False)}\n```\n"
     return text
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import torch
 from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from fairseq_scl.errors import NOT_FINITE, UserError, first_line
 from fairseq_scl.files import parse_model
@@ -40,59 +40,15 @@ class EncoderOptions(Part):
     max_positions: PositiveInt | None = None
 
 
-class EncoderConfig(Part):
-    """fairseq's configuration of an encoder."""
-
-    model: EncoderOptions
+def _config(*path: str, default: Any = ...) -> Any:
+    """A key of fairseq's configuration."""
+    return Field(default, validation_alias=AliasPath("cfg", *path))
 
 
 class PreTrained(Part):
     """A checkpoint of an encoder."""
 
-    cfg: EncoderConfig
-
-
-class Task(Part):
-    """Which task, and the tokens that stand before sentences."""
-
-    name: Literal["few_shot_glue"] = Field(alias="_name")
-    init_token: NonNegativeInt | None = None
-    separator_token: NonNegativeInt | None = None
-
-
-class Criterion(Part):
-    """Which head was trained."""
-
-    classification_head_name: str
-
-
-class Common(Part):
-    """Where the run logged."""
-
-    tensorboard_logdir: str | None = None
-    cpu: bool = False
-
-
-class Checkpoint(Part):
-    """What the best checkpoint is the best by."""
-
-    best_checkpoint_metric: str
-
-
-class Dataset(Part):
-    """Whether there is a best checkpoint."""
-
-    disable_validation: bool = False
-
-
-class RunConfig(EncoderConfig):
-    """fairseq's configuration of a run."""
-
-    task: Task
-    criterion: Criterion
-    common: Common
-    checkpoint: Checkpoint
-    dataset: Dataset = Dataset()
+    model: EncoderOptions = _config("model")
 
 
 class Updates(Part):
@@ -107,10 +63,17 @@ class ExtraState(Part):
     best: float | None = None
 
 
-class FineTuned(Part):
+class FineTuned(PreTrained):
     """A checkpoint of a run of this plugin."""
 
-    cfg: RunConfig
+    task: Literal["few_shot_glue"] = _config("task", "_name")
+    init_token: NonNegativeInt | None = _config("task", "init_token", default=None)
+    separator_token: NonNegativeInt | None = _config("task", "separator_token", default=None)
+    head: str = _config("criterion", "classification_head_name")
+    tensorboard_logdir: str | None = _config("common", "tensorboard_logdir", default=None)
+    cpu: bool = _config("common", "cpu")
+    metric: str = _config("checkpoint", "best_checkpoint_metric")
+    disable_validation: bool = _config("dataset", "disable_validation", default=False)
     optimizer_history: Annotated[list[Updates], Field(min_length=1)]
     extra_state: ExtraState
 
@@ -125,7 +88,7 @@ class Loaded(NamedTuple):
     saved: FineTuned
 
 
-Saved = TypeVar("Saved", bound=PreTrained | FineTuned)
+Saved = TypeVar("Saved", bound=PreTrained)
 
 
 def checkpoint_of(run: Path) -> Path:
@@ -145,7 +108,7 @@ def checkpoint_of(run: Path) -> Path:
     last = run / LAST
     if not last.is_file():
         raise UserError(f"{run / BEST}: no such file, and no {LAST}; train into {run} first")
-    if not describe(read_lazily(str(last)), FineTuned, last).cfg.dataset.disable_validation:
+    if not describe(read_lazily(str(last)), FineTuned, last).disable_validation:
         raise UserError(
             f"{run}: {LAST}, but no {BEST}: the run was not validated yet; train on, or give the "
             "checkpoint itself to predict or export"
@@ -173,8 +136,8 @@ def load(path: Path, data: Path | None = None) -> Loaded:
     state = checkpoint_utils.load_checkpoint_to_cpu(str(path), overrides)
     told = f"{path}: not a checkpoint of this plugin"
     saved = describe(state, FineTuned, path)
-    require_sizes(saved.cfg.model, state["model"], path)
-    if saved.cfg.model.max_positions is None:
+    require_sizes(saved.model, state["model"], path)
+    if saved.model.max_positions is None:
         raise UserError(f"{told}: cfg.model.max_positions: missing")
     try:
         [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], state=state)
@@ -183,11 +146,10 @@ def load(path: Path, data: Path | None = None) -> Loaded:
         raise UserError(f"{told}: {first_line(error)}") from None
     if not all(weight.isfinite().all() for weight in model.parameters()):
         raise UserError(f"{path}: {NOT_FINITE}")
-    head = saved.cfg.criterion.classification_head_name
-    if head not in getattr(model, "classification_heads", ()):
-        raise UserError(f"{told}: the model has no head named '{head}'")
+    if saved.head not in getattr(model, "classification_heads", ()):
+        raise UserError(f"{told}: the model has no head named '{saved.head}'")
     for name in ("init_token", "separator_token"):
-        token = getattr(saved.cfg.task, name)
+        token = getattr(saved, name)
         if token is not None and token >= len(task.source_dictionary):
             raise UserError(f"{told}: cfg.task.{name} {token} is not in the dictionary")
     return Loaded(model, cfg, task, criterion, saved)

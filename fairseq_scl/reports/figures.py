@@ -75,19 +75,13 @@ def scatter_grid(points: DataFrame, classes: list[str], caption: str) -> Figure:
     return finished(grid.figure, handles, classes, "classes", 1, caption)
 
 
-def line_grid(
-    data: DataFrame,
-    columns: int,
-    x_name: str,
-    ticks: dict[float, str] | None = None,
-    log: bool = False,
-) -> Figure:
+def line_grid(data: DataFrame, columns: int, x_name: str, log: bool = False) -> Figure:
     """Panels of means over draws, with bands of a standard deviation, row by row.
 
     Args:
         data: `x`, `value`, `loss` and `apart`, whether x is no number on the axis, and so is not
-            joined to the others; `panel`, and its `title` and `y_name`.
-        ticks: text at places on the x axis; None for numbers.
+            joined to the others; `panel`, and its `title` and `y_name`. With `tick` the x axis
+            has this text at `at` in place of numbers.
     """
     losses = sorted(data["loss"].unique())
     if len(losses) > len(COLOURS):
@@ -119,8 +113,9 @@ def line_grid(
             axis.set_xscale("log")
         first = panel.iloc[0]
         axis.set(title=first["title"], xlabel=x_name, ylabel=first["y_name"])
-        if ticks:
-            axis.set_xticks(list(ticks), list(ticks.values()))
+        if "tick" in panel:
+            ticks = panel.drop_duplicates("at").sort_values("at")
+            axis.set_xticks(ticks["at"], ticks["tick"])
             axis.minorticks_off()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()

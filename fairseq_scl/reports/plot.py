@@ -142,11 +142,10 @@ def shots(runs: DataFrame, args: argparse.Namespace) -> Figure:
             "other --num-shots, then run 'fairseq-scl evaluate'"
         )
     beyond = 5 * sizes[-2]
-    ticks = {beyond if n == np.inf else n: "all" if n == np.inf else f"{n:.0f}" for n in sizes}
-    keys = ["data", "encoder", "metric"]
     apart = runs["size"] == np.inf
     x = runs["size"].mask(apart, beyond * 1.1 ** beside(runs))
-    return over(runs.assign(x=x, apart=apart), keys, "size", "training rows N", ticks, log=True)
+    runs = runs.assign(x=x, apart=apart, at=runs["size"].mask(apart, beyond), tick=runs["N"])
+    return over(runs, ["data", "encoder", "metric"], "size", "training rows N", log=True)
 
 
 def noise(runs: DataFrame, args: argparse.Namespace) -> Figure:
@@ -161,12 +160,12 @@ def noise(runs: DataFrame, args: argparse.Namespace) -> Figure:
             f"{args.folder}: no tested run with --noise back-translation below it; see "
             "'fairseq-scl back-translate --help', train on it, then run 'fairseq-scl evaluate'"
         )
-    temperatures = sorted(runs["temperature"].dropna().unique())
-    before = temperatures[0] - 0.2
-    ticks = {before: "none"} | {value: f"{value:g}" for value in temperatures}
+    before = runs["temperature"].min() - 0.2
     x = runs["temperature"].fillna(before + 0.02 * beside(runs))
-    runs = runs.assign(x=x, apart=runs["temperature"].isna())
-    return over(runs, keys, "temperature", "temperature T", ticks)
+    tick = [f"{value:g}".replace("nan", "none") for value in runs["temperature"]]
+    at = runs["temperature"].fillna(before)
+    runs = runs.assign(x=x, apart=runs["temperature"].isna(), at=at, tick=tick)
+    return over(runs, keys, "temperature", "temperature T")
 
 
 def beside(runs: DataFrame) -> pd.Series:
@@ -175,7 +174,7 @@ def beside(runs: DataFrame) -> pd.Series:
     return runs["loss"].map(losses.index).astype(float) - (len(losses) - 1) / 2
 
 
-def over(runs: DataFrame, keys: list[str], place: str, x_name: str, ticks, log=False) -> Figure:
+def over(runs: DataFrame, keys: list[str], place: str, x_name: str, log=False) -> Figure:
     """A panel of test metrics for each value of the `keys`, a line for each loss."""
     refuse_twins(runs, *keys, place)
     y_names = [f"test {with_unit(metric)}" for metric in runs["metric"]]
@@ -184,7 +183,7 @@ def over(runs: DataFrame, keys: list[str], place: str, x_name: str, ticks, log=F
     )
     panels = data["panel"].nunique()
     columns = 2 if panels == 4 else min(panels, 3)
-    return figures.line_grid(data.sort_values("panel", kind="stable"), columns, x_name, ticks, log)
+    return figures.line_grid(data.sort_values("panel", kind="stable"), columns, x_name, log)
 
 
 def common_draw(runs: DataFrame) -> DataFrame:
@@ -249,7 +248,8 @@ def curve(folder: Path, logged: dict, part: str, metric: str) -> list[tuple[int,
     found = logged.get(part, {})
     if metric not in found:
         raise UserError(
-            f"{folder}: no {PARTS[part]} {metric!r} was logged, but {', '.join(sorted(found))}"
+            f"{folder}: no {PARTS[part]} {metric!r} was logged, "
+            f"but {', '.join(sorted(found)) or 'nothing'}"
         )
     return found[metric]
 

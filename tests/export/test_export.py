@@ -146,6 +146,8 @@ def test_a_pipeline_names_the_labels_and_the_card_holds_the_run(of_sentences):
     result = json.loads((run / "result.json").read_text())
     told = json.loads(text.split("```json\n")[1].split("```")[0])
     assert told["test"] == result["test"] and "Labels: negative, positive." in text
+    assert (told["data"], told["N"], told["learning rate"]) == ("data", 16, 1e-3)
+    assert str(run.parent) not in text and len(text) < 2000
     assert not list(exported.glob("*.bin"))
 
 

@@ -99,6 +99,7 @@ PARTS = [
     (("cfg", "criterion"), None),
     (("cfg", "criterion", "classification_head_name"), "another"),
     (("cfg", "criterion", "scl_weight"), "heavy"),
+    (("cfg", "common"), None),
     (("cfg", "common", "tensorboard_logdir"), "${oc.env:HOME}"),
     (("model",), ...),
     (("model",), None),
@@ -139,29 +140,22 @@ def test_something_else_is_told_in_one_line(run, state):
         assert f"{run / 'checkpoint_best.pt'}: not a" in ended(command)
 
 
-@pytest.mark.parametrize(
-    ("part", "schema"),
-    [
-        ("model", saved.EncoderOptions),
-        ("task", saved.Task),
-        ("criterion", saved.Criterion),
-        ("common", saved.Common),
-        ("checkpoint", saved.Checkpoint),
-        ("dataset", saved.Dataset),
-    ],
-)
-def test_whatever_else_stands_at_a_key_loads_or_is_told_in_one_line(run, part, schema):
+FIELDS = saved.FineTuned.model_fields.values()
+KEYS = [("cfg", "model", name) for name in saved.EncoderOptions.model_fields]
+KEYS += [tuple(field.validation_alias.path) for field in FIELDS if field.validation_alias]
+
+
+@pytest.mark.parametrize("path", KEYS, ids=map(".".join, KEYS))
+def test_whatever_else_stands_at_a_key_loads_or_is_told_in_one_line(run, path):
     whole = read(run)
-    names = [field.alias or name for name, field in schema.model_fields.items()]
-    for name in names:
-        for value in (..., *WRONG):
-            state = copy.deepcopy(whole)
-            put(state, ("cfg", part, name), value)
-            write(run, state)
-            try:
-                saved.load(run / "checkpoint_best.pt", run / "inference")
-            except UserError as error:
-                assert len(str(error).splitlines()) == 1, (name, value)  # noqa: PT017
+    for value in (..., *WRONG):
+        state = copy.deepcopy(whole)
+        put(state, path, value)
+        write(run, state)
+        try:
+            saved.load(run / "checkpoint_best.pt", run / "inference")
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1, value  # noqa: PT017
 
 
 @pytest.mark.parametrize(

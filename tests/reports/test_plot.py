@@ -190,6 +190,18 @@ def test_a_panel_for_each_data_set(tmp_path):
     assert panel_titles(drawn("shots", tmp_path)) == ["qnli", "sst2"]
 
 
+def test_a_panel_has_the_ticks_of_its_own_runs_and_room_for_their_markers(tmp_path):
+    for data, sizes in {"sst2": (20, 100, None), "qnli": (50, 1000)}.items():
+        for shots in sizes:
+            write_run(tmp_path / f"{data}{shots}", data=f"data/{data}", num_shots=shots, points=0)
+    figure = drawn("shots", tmp_path)
+    ticks = [[label.get_text() for label in axis.get_xticklabels()] for axis in figure.axes]
+    assert ticks == [["50", "1000"], ["20", "100", "all"]]
+    for axis in figure.axes:
+        places = axis.transAxes.inverted().transform(axis.transData.transform(axis.dataLim))[:, 0]
+        assert 0.05 < places.min() and places.max() < 0.95
+
+
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
@@ -212,6 +224,11 @@ def test_what_a_tree_lacks_is_told_in_one_line(tmp_path, kind, told):
 def test_an_unlogged_metric_is_refused_with_those_logged(study):
     with pytest.raises(SystemExit, match="no validation 'f2' was logged, but accuracy, mcc"):
         drawn("curves", study, metric="f2")
+    run = write_run(study / "more", points=0) / "result.json"
+    result = json.loads(run.read_text())
+    run.write_text(json.dumps(result | {"curves": {"train_inner": {"loss": [[1, 2.0]]}}}))
+    with pytest.raises(SystemExit, match="no validation 'accuracy' was logged, but nothing"):
+        drawn("curves", study / "more", metric=None)
 
 
 def test_another_kind_of_file_is_refused(study, tmp_path):
