@@ -156,12 +156,6 @@ def number_of_folds(asked: int | None, smallest: int, tested: bool) -> int:
     return asked
 
 
-def checkpoint(folder: Path) -> Path:
-    """The best state of a run, or the last where nothing was validated."""
-    best = folder / "checkpoint_best.pt"
-    return best if best.is_file() else folder / "checkpoint_last.pt"
-
-
 def estimate(data: Path, tested: dict[Path, Rows], split: str) -> tuple[Estimate, list]:
     """Let each run label the rows of a split that it holds out.
 
@@ -179,7 +173,7 @@ def estimate(data: Path, tested: dict[Path, Rows], split: str) -> tuple[Estimate
         source, numbers = rows.of(split)
         lines = (data / "text" / f"{source}.jsonl").read_text(encoding="utf-8").splitlines()
         texts = [json.loads(lines[number]) for number in numbers]
-        classifier = load(checkpoint(folder))
+        classifier = load(folder)
         for prediction in classifier.predict(texts):
             said.append(classifier.classes.index(str(prediction.label)))
             probabilities.append(prediction.probabilities[str(prediction.label)])
@@ -236,8 +230,7 @@ def finetune(
         print(shlex.join(["fairseq-train", *flags, *user_dir]), end="\n\n")
     if dry_run:
         return Found(output, None, "nothing was trained", [])
-    updates = int(runs.model[len(runs.model) - 1 - runs.model[::-1].index("--max-update") + 1])
-    train_all({**runs.folds, output: runs.model}, updates, jobs)
+    train_all({**runs.folds, output: runs.model}, jobs)
     if heldout:
         tested = {output: Rows(data, Choices())}
         basis = f"{prepared.splits[heldout].rows} {heldout} rows"

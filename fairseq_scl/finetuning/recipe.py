@@ -18,6 +18,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 SECTIONS = ("common", "criterion", "dataset", "optimizer", "lr_scheduler", "optimization", "model")
 #: flags that name what a section configures
 NAMED = {"criterion": "--criterion", "optimizer": "--optimizer", "lr_scheduler": "--lr-scheduler"}
+OWN = ("_name", "tensorboard_logdir")  # told otherwise
 WARMUP = 0.06  # of the updates (fairseq's GLUE recipe)
 VALIDATIONS = 4  # while training
 
@@ -68,7 +69,7 @@ def encoder_config(arch: str) -> DictConfig:
     shared = OmegaConf.load(CONFIGS / "finetune.yaml")
     for path in sorted((CONFIGS / "encoder").glob("*.yaml")):
         config = OmegaConf.merge(shared, OmegaConf.load(path))
-        if config.model._name == arch:
+        if isinstance(config, DictConfig) and config.model._name == arch:
             return config
     raise UserError(f"--encoder is a '{arch}', for which {CONFIGS / 'encoder'} has no recipe")
 
@@ -78,7 +79,7 @@ def updates_for(rows: int, schedule: DictConfig) -> int:
 
     Below the smallest it is the smallest's, beyond the largest as many epochs as the largest has.
     """
-    points = sorted((int(size), entry.updates) for size, entry in schedule.items())
+    points = sorted((int(str(size)), entry.updates) for size, entry in schedule.items())
     sizes, updates = np.log(points).T
     between = math.exp(np.interp(math.log(rows), sizes, updates))
     return round(between * max(1.0, rows / points[-1][0]))
@@ -87,8 +88,8 @@ def updates_for(rows: int, schedule: DictConfig) -> int:
 def section_flags(name: str, section: DictConfig) -> list[str]:
     """A section of fairseq's configuration as flags; what refers to elsewhere is left out."""
     flags = [NAMED[name], section._name] if name in NAMED else []
-    for key in section:
-        if key == "_name" or OmegaConf.is_interpolation(section, key):
+    for key in map(str, section):
+        if key in OWN or OmegaConf.is_interpolation(section, key):
             continue
         value = section[key]
         flag = f"--{key.replace('_', '-')}"

@@ -19,12 +19,11 @@ UPDATES = re.compile(r"num_updates[= ](\d+)")
 ERROR = "fairseq-scl: error: "
 
 
-def train_all(runs: dict[Path, list[str]], updates: int, jobs: int) -> None:
+def train_all(runs: dict[Path, list[str]], jobs: int) -> None:
     """Train what is not trained yet.
 
     Args:
         runs: by the folder of each run its flags of fairseq-train.
-        updates: of each run, for the progress bar.
         jobs: how many at a time; they share the cores.
 
     Raises:
@@ -35,7 +34,8 @@ def train_all(runs: dict[Path, list[str]], updates: int, jobs: int) -> None:
         return
     processes: list[subprocess.Popen] = []
     threads = max(1, (os.cpu_count() or 1) // min(jobs, len(waiting)))
-    with tqdm(total=updates * len(waiting), desc="train", unit="update") as progress:
+    total = sum(map(updates, waiting.values()))
+    with tqdm(total=total, desc="train", unit="update") as progress:
 
         def one(folder: Path, flags: list[str]) -> None:
             processes.append(process := start(flags, threads))
@@ -71,6 +71,11 @@ def is_trained(folder: Path, flags: Sequence[str]) -> bool:
         changed = [flag for flag in flags if flag not in before] or ["fewer flags"]
         raise UserError(f"{folder} was trained otherwise (now {' '.join(changed)}); choose another")
     return True
+
+
+def updates(flags: Sequence[str]) -> int:
+    """How many updates a run will have: the last --max-update counts."""
+    return int(flags[len(flags) - flags[::-1].index("--max-update")])
 
 
 def start(flags: Sequence[str], threads: int) -> subprocess.Popen:

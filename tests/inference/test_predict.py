@@ -251,7 +251,7 @@ INFINITE = ("_head.out_proj.weight", 1e38)  # itself finite, but not the logits
 def test_a_model_of_nan_is_told_in_one_line(trained, tmp_path, command, place, value):
     run_folder = tmp_path / "run"
     shutil.copytree(trained, run_folder)
-    path = run_folder / classifier.CHECKPOINT
+    path = run_folder / saved.BEST
     state = torch.load(path, weights_only=True)
     [name] = [name for name in state["model"] if name.endswith(place)]
     state["model"][name].fill_(value)

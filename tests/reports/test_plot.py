@@ -199,7 +199,7 @@ def test_a_panel_has_the_ticks_of_its_own_runs_and_room_for_their_markers(tmp_pa
     assert ticks == [["50", "1000"], ["20", "100", "all"]]
     for axis in figure.axes:
         places = axis.transAxes.inverted().transform(axis.transData.transform(axis.dataLim))[:, 0]
-        assert 0.05 < places.min() and places.max() < 0.95
+        assert places.min() > 0.05 and places.max() < 0.95
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""`fairseq-scl finetune`: a table in, a model and an estimate out."""
+
+import csv
+import json
+import shlex
+
+import pytest
+from conftest import PACKAGE, configure
+
+from fairseq_scl import load
+from fairseq_scl.cli import main
+from fairseq_scl.errors import UserError
+from fairseq_scl.finetuning.finetune import number_of_folds
+from fairseq_scl.models import saved
+from fairseq_scl.preparation.tables import Columns, read_file
+
+ROWS = read_file(PACKAGE / "sample_data" / "train.tsv", Columns(("sentence",), "label"))[:40]
+SHORT = ("--", "--max-update", "6", "--total-num-update", "6", "--warmup-updates", "1")
+
+
+def write(path, rows=ROWS, header=("comment", "topic")):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows([*row.sentences, row.label] for row in rows)
+    return path
+
+
+@pytest.fixture
+def call(encoder, tmp_path):
+    """Run the command on files in `tmp_path`; the model goes to `tmp_path/model`."""
+
+    def finetune(*arguments, short=SHORT):
+        fixed = ("--output", tmp_path / "model", "--encoder", encoder)
+        main([str(each) for each in ("finetune", *fixed, *arguments, *short)])
+
+    return finetune
+
+
+@pytest.mark.integration
+def test_a_table_becomes_a_model_an_estimate_and_predictions(call, tmp_path, capsys):
+    table = write(tmp_path / "comments.csv")
+    call(table, "--folds", 2, "--jobs", 2)
+    told = capsys.readouterr().out
+    assert told.count("fairseq-train ") == 1 and "--user-dir" in told
+    assert "95 % interval" in told and "2-fold cross-validation over 40 rows" in told
+    assert "precision  recall" in told and "true" in told and "picture: " in told
+    model = tmp_path / "model"
+    assert (model / "confusion.png").is_file() and (model / "checkpoint_last.pt").is_file()
+    assert [p.label for p in load(model).predict(["a joy", "a bore"])]
+    stamps = {path: path.stat().st_mtime_ns for path in model.rglob("checkpoint*.pt")}
+    assert len(stamps) == 3
+    call(table, "--folds", 2, "--jobs", 2)  # nothing is trained twice
+    assert {path: path.stat().st_mtime_ns for path in model.rglob("checkpoint*.pt")} == stamps
+    assert capsys.readouterr().out == told
+    with pytest.raises(UserError, match="was trained otherwise"):
+        call(table, "--folds", 2, "--loss", "ce")
+    other = write(tmp_path / "other.csv", ROWS[:30])
+    with pytest.raises(UserError, match="was made of other data"):
+        call(other, "--folds", 2)
+
+
+@pytest.mark.integration
+def test_with_validation_and_test_the_best_state_is_tested(call, tmp_path, capsys):
+    table = write(tmp_path / "train.csv")
+    test = write(tmp_path / "test.csv", ROWS[:25])
+    call(table, "--valid", test, "--test", test, "--loss", "ce")
+    told = capsys.readouterr().out
+    assert "25 test rows" in told and "--scl-weight 0" in told
+    assert saved.checkpoint_of(tmp_path / "model").name == "checkpoint_best.pt"
+    assert not (tmp_path / "model" / "folds").exists()
+    classifier = load(tmp_path / "model")
+    said = classifier.predict([row.sentences[0] for row in ROWS[:25]])
+    right = sum(p.label == row.label for p, row in zip(said, ROWS[:25], strict=True))
+    assert f"accuracy {right / 25:.1%}" in told
+
+
+@pytest.mark.integration
+def test_what_fails_in_training_is_told_in_one_line(call, tmp_path):
+    table = write(tmp_path / "comments.csv")
+    with pytest.raises(UserError, match="training failed: .*scl-temperature.*train.log"):
+        call(table, "--folds", 0, short=(*SHORT, "--scl-temperature", "-1"))
+
+
+def test_a_dry_run_prints_commands_that_fairseq_takes(call, tmp_path, capsys):
+    call(write(tmp_path / "comments.csv"), "--folds", 3, "--dry-run")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fairseq-t")]
+    assert len(lines) == 4
+    folds = [configure(shlex.split(line)[1:]).task.fold for line in lines]
+    assert folds == ["1/3", "2/3", "3/3", None]
+    assert not list((tmp_path / "model").rglob("*.pt"))
+
+
+@pytest.mark.parametrize(
+    ("header", "arguments", "told"),
+    [
+        (("comment", "review"), (), "--sentence comment or --sentence review"),
+        (("comment", "topic"), ("--folds", 30), "--folds 30: the rarest class has only 1"),
+        (("comment", "topic"), ("--folds", 1), "--folds 1 must be at least 2"),
+        (("comment", "topic"), ("--jobs", 0), "--jobs 0 must be at least 1"),
+        (("comment", "topic"), ("--label", "comment"), "must name different columns"),
+        (("comment", "topic"), ("--label", "kind"), "no column 'kind'"),
+        (("comment", "topic"), ("--encoder", "/nowhere"), "/nowhere"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(call, tmp_path, header, arguments, told):
+    table = write(tmp_path / "comments.csv", header=header)
+    with pytest.raises(UserError, match=told) as raised:
+        call(table, *arguments)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_folds_are_five_where_nothing_else_tells_and_never_more_than_rows_of_a_class():
+    assert number_of_folds(None, 20, tested=False) == 5
+    assert number_of_folds(None, 3, tested=False) == 3
+    assert number_of_folds(None, 1, tested=False) == 0
+    assert number_of_folds(None, 20, tested=True) == 0
+    assert number_of_folds(4, 20, tested=True) == 4
+
+
+def test_the_same_rows_in_jsonl_are_found_by_content(call, tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    lines = [
+        json.dumps({"id": i, "what they said": row.sentences[0], "kind": row.label})
+        for i, row in enumerate(ROWS)
+    ]
+    path.write_text("\n".join(lines))
+    call(path, "--dry-run", "--folds", 0)
+    assert "fairseq-train" in capsys.readouterr().out
