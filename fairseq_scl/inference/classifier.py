@@ -19,6 +19,7 @@ from fairseq_scl.data import beside_checkpoint
 from fairseq_scl.encoders.shorten import shortened_lengths
 from fairseq_scl.encoders.tokenizers import Tokenizer, load_tokenizer
 from fairseq_scl.errors import UserError
+from fairseq_scl.inference import calibration
 from fairseq_scl.preparation.tables import half_character
 
 END = 2  # </s> of every fairseq dictionary
@@ -31,11 +32,13 @@ class Prediction(NamedTuple):
         label: the most probable class; of a regression, the number.
         probabilities: of every class, summing to 1; empty for a regression.
         embedding: `(dim,)` float32, the sentence vector before the classification head.
+        logits: `(classes,)` float32, as the head gives them, without the temperature.
     """
 
     label: str | float
     probabilities: dict[str, float]
     embedding: np.ndarray
+    logits: np.ndarray = np.empty(0, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Classifier:
         max_length: tokens of the longest row, special tokens included; longer ones are cut as
             `prepare` cuts them.
         before: the special token that stands before each sentence, or None.
+        temperature: what logits are divided by for probabilities; see `calibration`.
     """
 
     run: Path
@@ -62,6 +66,7 @@ class Classifier:
     sentences: int
     max_length: int
     before: tuple[int | None, ...]
+    temperature: float = 1.0
 
     def predict(
         self, rows: Sequence[str | Sequence[str]], batch_size: int = 64
@@ -116,9 +121,9 @@ class Classifier:
             shares: list[dict[str, float]] = [{} for _ in rows]
         else:
             labels = [self.classes[i] for i in logits.argmax(1)]
-            probabilities = logits.softmax(1).tolist()
+            probabilities = (logits / self.temperature).softmax(1).tolist()
             shares = [dict(zip(self.classes, row, strict=True)) for row in probabilities]
-        return list(map(Prediction, labels, shares, embeddings.numpy()))
+        return list(map(Prediction, labels, shares, embeddings.numpy(), logits.numpy()))
 
 
 def load(path: str | Path, cpu: bool = False) -> Classifier:
@@ -158,6 +163,7 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
     if torch.cuda.is_available() and not cpu:
         model.cuda()
     pair = (folder / "input1").is_dir()
+    fitted = calibration.read(checkpoint) if task.class_names else None
     first, second = cfg.task.init_token, cfg.task.separator_token
     return Classifier(
         run=checkpoint.parent,
@@ -170,4 +176,5 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
         sentences=2 if pair else 1,
         max_length=prepared.max_length,
         before=(first, second) if pair else (first,),
+        temperature=fitted.temperature if fitted else 1.0,
     )

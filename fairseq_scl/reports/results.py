@@ -137,6 +137,35 @@ class Outcome(BaseModel):
         ]
 
 
+class ClassScores(BaseModel):
+    """How well a class is found, in percent; `support` is how many rows of it were tested."""
+
+    model_config = ConfigDict(strict=True)
+    precision: Number
+    recall: Number
+    f1: Number
+    support: Whole
+
+
+class Calibration(BaseModel):
+    """Temperature scaling (see `fairseq_scl.inference.calibration`), and what it did.
+
+    Attributes:
+        ece_before, ece_after: the expected calibration error of the tested split without and with
+            it, from 0 to 1; None where nothing was tested but the rows that it was fitted on.
+        brier_before, brier_after: likewise the Brier score, from 0 to 2.
+    """
+
+    model_config = ConfigDict(strict=True)
+    temperature: Number
+    fitted_on: str
+    rows: Whole
+    ece_before: Number | None = None
+    ece_after: Number | None = None
+    brier_before: Number | None = None
+    brier_after: Number | None = None
+
+
 class Result(Outcome):
     """`result.json` of `fairseq-scl evaluate`.
 
@@ -145,6 +174,9 @@ class Result(Outcome):
         split: what `test` was measured on; None if nothing was tested.
         test, test1, knn: metrics by name: of the test set, of MNLI's mismatched one, and of what
             the nearest training rows say.
+        per_class: of the tested split, by the class's name; None for a regression.
+        confusion: its rows by true and, in each, by predicted class, in the order of `classes`.
+        calibration: None for a regression, or where no rows were held out.
         seconds, updates_per_second, peak_memory_mib: of the training.
         curves: `[[update, value], ...]` by `train_inner` or `valid` and by metric; a value that
             training could not represent is NaN or infinite.
@@ -157,6 +189,9 @@ class Result(Outcome):
     test1: dict[str, float] | None = None
     knn: dict[str, Number] | None = None
     classes: list[str] | None = None
+    per_class: dict[str, ClassScores] | None = None
+    confusion: list[list[Whole]] | None = None
+    calibration: Calibration | None = None
     seconds: Number | None = None
     updates_per_second: Number | None = None
     peak_memory_mib: Number | None = None
