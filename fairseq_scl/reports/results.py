@@ -22,8 +22,8 @@ SETTING = (
     "options", "metric",
 )  # fmt: skip
 MEASURES = (
-    "validation", "test", "knn", "mismatched", "seconds", "updates/s", "peak MiB",
-    "temperature",
+    "validation", "test", "knn", "mismatched", "ECE before", "ECE after", "seconds", "updates/s",
+    "peak MiB", "temperature",
 )  # fmt: skip
 
 Whole = Annotated[int, Field(ge=-(10**18), le=10**18)]
@@ -213,6 +213,9 @@ class Result(Outcome):
             "test": (self.test or {}).get(self.metric),
             "knn": (self.knn or {}).get(self.metric),
             "mismatched": (self.test1 or {}).get(self.metric),
+            "ECE before": self.calibration and self.calibration.ece_before,
+            "ECE after": self.calibration and self.calibration.ece_after,
+            "per class": self.per_class and {k: v.model_dump() for k, v in self.per_class.items()},
             "seconds": self.seconds,
             "updates/s": self.updates_per_second,
             "peak MiB": self.peak_memory_mib,
@@ -244,7 +247,9 @@ def read_runs(folder: Path) -> "DataFrame":
         loss: `CE`, or `CE+SCL` with its hyper-parameters.
         draw: `3/1` is --shots-seed 3 --seed 1; runs of one draw are paired.
         `MEASURES`: float64, the metric in percent (`PERCENT`) or as it is; NaN where not measured.
-            The temperature is that of the back-translations trained on.
+            The temperature is that of the back-translations trained on; ECE, of the test set before
+            and after scaling, is between 0 and 1.
+        per class: precision, recall, f1 and support by class, a dictionary; missing where unknown.
         maximize: whether more of the metric is better.
         error: of a failed run, in one line; missing otherwise.
 
@@ -259,7 +264,7 @@ def read_runs(folder: Path) -> "DataFrame":
     found = [(at, read_model(path, SCHEMAS[path.name])) for at, path in sorted(paths.items())]
     found.sort(key=lambda pair: pair[1].order)
     rows = [{"folder": at} | outcome.row for at, outcome in found]
-    columns = ["folder", *SETTING, "loss", "draw", *MEASURES, "maximize", "error"]
+    columns = ["folder", *SETTING, "loss", "draw", *MEASURES, "per class", "maximize", "error"]
     table = pd.DataFrame(rows, columns=columns, dtype=object)
     return table.astype(dict.fromkeys(MEASURES, float))
 
