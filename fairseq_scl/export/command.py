@@ -14,6 +14,7 @@ onnx          model.onnx for ONNX Runtime: input_ids and attention_mask in, logi
               pip install 'fairseq-scl[onnx]'
 setfit        for SetFitModel.from_pretrained; one sentence, and no regression
 
+The temperature of calibration.json, if the run has one, is part of the exported head.
 What a format does not compute is refused, as are encoders with a sentencepiece model.
 """
 
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     if args.output.exists():
         raise UserError(f"{args.output} exists already")
     form = FORMATS[args.format]
-    source = exportable.read(load(args.model, cpu=True))
+    source = exportable.read(exportable.scaled(load(args.model, cpu=True)))
     if reason := form.objection(source):
         raise UserError(f"{source.classifier.run} cannot be exported: {reason}")
     with new_folder(args.output) as folder:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,15 @@ class Exportable:
     def special_ids(self) -> list[int]:
         """The tokenizer's ids of beginning, padding and end."""
         return [self.tokenizer.token_to_id(name) for name in self.specials[:3]]
+
+
+def scaled(classifier: Classifier) -> Classifier:
+    """Divide the head's last projection by the temperature, so that its softmax needs none."""
+    head = classifier.model.classification_heads[classifier.head]
+    with torch.no_grad():
+        for parameter in head.out_proj.parameters():
+            parameter /= classifier.temperature
+    return replace(classifier, temperature=1.0)
 
 
 def read(classifier: Classifier) -> Exportable:

@@ -4,6 +4,7 @@ One number T > 0 divides all logits. The labels stay as they are; how sure the m
 fitted on rows that it was not trained on.
 """
 
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from scipy.optimize import root_scalar
 from scipy.special import softmax
 
+from fairseq_scl.errors import UserError
 from fairseq_scl.files import read_model, sha256, write_text
+
+logger = logging.getLogger(__name__)
 
 NAME = "calibration.json"
 BINS = 15  # as Guo et al. have
@@ -43,7 +47,12 @@ def calibrate(
 
     Args:
         logits, labels: of rows that it, or the models of the folds, were not trained on.
+
+    Raises:
+        UserError: if a logit is not finite.
     """
+    if not np.isfinite(logits).all():
+        raise UserError(f"{checkpoint}: its logits are not finite numbers; did training diverge?")
     made = Calibration(
         temperature=fit_temperature(logits, labels),
         rows=len(labels),
@@ -55,7 +64,7 @@ def calibrate(
 
 
 def read(checkpoint: Path) -> Calibration | None:
-    """What was written for this very checkpoint; None if nothing was.
+    """What was written for this very checkpoint; None, with a warning, if it was for another.
 
     Raises:
         UserError: if the file is damaged.
@@ -64,7 +73,10 @@ def read(checkpoint: Path) -> Calibration | None:
     if not path.is_file():
         return None
     found = read_model(path, Calibration)
-    return found if found.checkpoint == sha256(checkpoint) else None
+    if found.checkpoint != sha256(checkpoint):
+        logger.warning(f"{path} is of another checkpoint than {checkpoint.name}, and is ignored")
+        return None
+    return found
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

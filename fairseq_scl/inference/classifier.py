@@ -22,6 +22,7 @@ from fairseq_scl.data import beside_checkpoint
 from fairseq_scl.encoders.shorten import shortened_lengths
 from fairseq_scl.encoders.tokenizers import Tokenizer, load_tokenizer
 from fairseq_scl.errors import NOT_FINITE, UserError
+from fairseq_scl.inference import calibration
 from fairseq_scl.preparation.tables import half_character
 
 UNSURE = "unsure"  # the label below a threshold
@@ -35,11 +36,13 @@ class Prediction(NamedTuple):
         label: the most probable class, `UNSURE` below a threshold; of a regression, the number.
         probabilities: of every class, summing to 1; empty for a regression.
         embedding: `(dim,)` float32, the sentence vector before the classification head.
+        logits: `(classes,)` float32, as the head gives them, without the temperature.
     """
 
     label: str | float
     probabilities: dict[str, float]
     embedding: np.ndarray
+    logits: np.ndarray = np.empty(0, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Classifier:
         max_length: tokens of the longest row, special tokens included; longer ones are cut as
             `prepare` cuts them.
         before: the special token that stands before each sentence, or None.
+        temperature: what logits are divided by for probabilities; see `calibration`.
     """
 
     run: Path
@@ -66,6 +70,7 @@ class Classifier:
     sentences: int
     max_length: int
     before: tuple[int | None, ...]
+    temperature: float = 1.0
 
     def predict(
         self,
@@ -186,13 +191,13 @@ class Classifier:
         self, logits: torch.Tensor, embedding: torch.Tensor, threshold: float | None
     ) -> Prediction:
         if not self.classes:
-            return Prediction(logits[0].item(), {}, embedding.numpy())
-        probabilities = logits.softmax(0).tolist()
+            return Prediction(logits[0].item(), {}, embedding.numpy(), logits.numpy())
+        probabilities = (logits / self.temperature).softmax(0).tolist()
         label = self.classes[int(logits.argmax())]
         if threshold is not None and max(probabilities) < threshold:
             label = UNSURE
         shares = dict(zip(self.classes, probabilities, strict=True))
-        return Prediction(label, shares, embedding.numpy())
+        return Prediction(label, shares, embedding.numpy(), logits.numpy())
 
 
 def load(path: str | Path, cpu: bool = False) -> Classifier:
@@ -232,6 +237,7 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
     if torch.cuda.is_available() and not cpu:
         model.cuda()
     pair = (folder / "input1").is_dir()
+    fitted = calibration.read(checkpoint) if task.class_names else None
     first, second = cfg.task.init_token, cfg.task.separator_token
     return Classifier(
         run=checkpoint.parent,
@@ -244,4 +250,5 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
         sentences=2 if pair else 1,
         max_length=prepared.max_length,
         before=(first, second) if pair else (first,),
+        temperature=fitted.temperature if fitted else 1.0,
     )

@@ -21,6 +21,8 @@ in the caption. The metric is the one that chose the best checkpoint. The column
     kNN            the test metric of the class that most of the five nearest training sentences
                    have, in place of the classification head's; see fairseq-scl evaluate
     mismatched     MNLI's other test set
+    ECE, %         how far confidence is from accuracy on the test set, before -> after temperature
+                   scaling: the expected calibration error over 15 bins, the mean over draws
     seconds        how long training took
     pairs          draws that CE+SCL and the CE row of the same setting both have
     difference     mean of CE+SCL − CE on the test set over these pairs, with its 95 % interval
@@ -38,6 +40,7 @@ import html
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -52,6 +55,7 @@ LEGEND = {
     "validation": "Mean ± sample standard deviation over draws.",
     "test, top 3": "Top 3: the three draws best on validation.",
     "kNN": "kNN: test, by the class of most of the five nearest training sentences.",
+    "ECE, %": "ECE: expected calibration error on the test set, as trained → after scaling.",
     "difference [95 %]": "Difference: CE+SCL − CE on the test set over the draws of both, with its "
     "95 % interval (Student's t); p of the paired t-test and of Wilcoxon's signed-rank test, each "
     "Holm-corrected over the table.",
@@ -70,6 +74,7 @@ class Report:
         table: the same as text, without what the caption tells.
         caption: what all rows share.
         notes: a line for each failed run, and for each row with missing or untested draws.
+        classes: precision, recall and F1 by class, means over draws, as text; maybe empty.
         runs: a run a row, as text.
     """
 
@@ -77,6 +82,7 @@ class Report:
     table: DataFrame
     caption: str
     notes: list[str]
+    classes: DataFrame
     runs: DataFrame
 
     @property
@@ -126,6 +132,7 @@ def report(runs: DataFrame, root: Path) -> Report:
         without_empty(map(row, summary.to_dict("records"))).drop(columns=shared),
         caption,
         notes(runs, apart),
+        by_class(runs, [*apart, "loss"]),
         without_empty(map(single, runs.to_dict("records"))).rename(columns={"knn": "kNN"}),
     )
 
@@ -159,6 +166,7 @@ def row(numbers: dict) -> dict[str, str]:
         "test, top 3": spread("test_top3"),
         "kNN": spread("knn"),
         "mismatched": spread("mismatched"),
+        "ECE, %": calibration_error(numbers, "_mean"),
         "seconds": spread("seconds"),
         "pairs": number(numbers["pairs"], 0, none=none),
         "difference [95 %]": mean if low == none else f"{mean} [{low}, {high}]",
@@ -171,12 +179,38 @@ def row(numbers: dict) -> dict[str, str]:
 def single(run: dict) -> dict[str, str]:
     """The cells of a run as text, empty where nothing was measured."""
     decimals = 1 if run["metric"] in PERCENT else 3
-    columns = ("validation", "test", "knn", "mismatched", "seconds", "updates/s", "peak MiB")
+    columns = ("validation", "test", "knn", "mismatched")
+    speed = ("seconds", "updates/s", "peak MiB")
     return {
         **{column: run[column] for column in ("folder", "loss", "draw")},
         **{column: number(run[column], decimals, none="") for column in columns},
+        "ECE, %": calibration_error(run),
+        **{column: number(run[column], decimals, none="") for column in speed},
         "error": "" if pd.isna(run["error"]) else run["error"],
     }
+
+
+def calibration_error(numbers: dict, part: str = "") -> str:
+    """Percent before and after scaling; nothing if it was not measured."""
+    before, after = (100 * numbers[f"ECE {when}{part}"] for when in ("before", "after"))
+    return "" if pd.isna(before) else f"{number(before, 1)} → {number(after, 1)}"
+
+
+def by_class(runs: DataFrame, apart: list[str]) -> DataFrame:
+    """Precision, recall and F1 of each class as text, means over the runs that `apart` unites."""
+    known = runs[runs["per class"].notna()].to_dict("records")
+    scores = DataFrame(
+        {column: str(run[column]) for column in apart} | {"class": name} | found
+        for run in known
+        for name, found in run["per class"].items()
+    )
+    if scores.empty:
+        return scores
+    means = scores.groupby([*apart, "class"], sort=False).mean()
+    shown = means.map(partial(number, decimals=1)).assign(
+        support=means["support"].map("{:g}".format)
+    )
+    return shown.reset_index().rename(columns={"f1": "F1", "support": "rows"})
 
 
 def number(value: float, decimals: int, sign: str = "", none: str = "–") -> str:
@@ -263,6 +297,7 @@ LATEX = str.maketrans(
         "[": "{[}",  # at the start of a row it would be an argument of the row break before
         "±": r"$\pm$",
         "−": "$-$",
+        "→": r"$\to$",
         "–": "--",
         "λ": r"$\lambda$",
         "τ": r"$\tau$",
@@ -297,6 +332,8 @@ def as_html(report: Report) -> str:
     """The report as one HTML file that needs no other, with a table of the single runs."""
     items = "".join(f"<li>{html.escape(note)}</li>\n" for note in report.notes)
     notes = f"<ul>\n{items}</ul>\n" if items else ""
+    classes = html_table(report.classes, "Percent, means over draws.")
+    classes = f"<h2>Classes</h2>\n{classes}\n" if len(report.classes) else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -309,7 +346,7 @@ def as_html(report: Report) -> str:
 <h1>CE and CE+SCL</h1>
 {html_table(report.table, report.caption)}
 {notes}<p>{html.escape(report.legend)}</p>
-<h2>Runs</h2>
+{classes}<h2>Runs</h2>
 {html_table(report.runs, "Draw: --shots-seed / --seed.")}
 </body>
 </html>

@@ -23,8 +23,8 @@ SETTING = (
     "options", "metric",
 )  # fmt: skip
 MEASURES = (
-    "validation", "test", "knn", "mismatched", "seconds", "updates/s", "peak MiB",
-    "temperature",
+    "validation", "test", "knn", "mismatched", "ECE before", "ECE after", "seconds", "updates/s",
+    "peak MiB", "temperature",
 )  # fmt: skip
 
 Whole = Annotated[int, Field(ge=-(10**18), le=10**18)]
@@ -147,6 +147,35 @@ class Outcome(BaseModel):
         ]
 
 
+class ClassScores(BaseModel):
+    """How well a class is found, in percent; `support` is how many rows of it were tested."""
+
+    model_config = ConfigDict(strict=True)
+    precision: Number
+    recall: Number
+    f1: Number
+    support: Whole
+
+
+class Calibration(BaseModel):
+    """Temperature scaling (see `fairseq_scl.inference.calibration`), and what it did.
+
+    Attributes:
+        ece_before, ece_after: the expected calibration error of the tested split without and with
+            it, from 0 to 1; None where nothing was tested but the rows that it was fitted on.
+        brier_before, brier_after: likewise the Brier score, from 0 to 2.
+    """
+
+    model_config = ConfigDict(strict=True)
+    temperature: Number
+    fitted_on: str
+    rows: Whole
+    ece_before: Number | None = None
+    ece_after: Number | None = None
+    brier_before: Number | None = None
+    brier_after: Number | None = None
+
+
 class Result(Outcome):
     """`result.json` of `fairseq-scl evaluate`.
 
@@ -155,6 +184,9 @@ class Result(Outcome):
         split: what `test` was measured on; None if nothing was tested.
         test, test1, knn: metrics by name: of the test set, of MNLI's mismatched one, and of what
             the nearest training rows say.
+        per_class: of the tested split, by the class's name; None for a regression.
+        confusion: its rows by true and, in each, by predicted class, in the order of `classes`.
+        calibration: None for a regression, or where no rows were held out.
         seconds, updates_per_second, peak_memory_mib: of the training.
         curves: `[[update, value], ...]` by `train_inner` or `valid` and by metric; a value that
             training could not represent is NaN or infinite.
@@ -167,6 +199,9 @@ class Result(Outcome):
     test1: dict[str, float] | None = None
     knn: dict[str, Number] | None = None
     classes: list[str] | None = None
+    per_class: dict[str, ClassScores] | None = None
+    confusion: list[list[Whole]] | None = None
+    calibration: Calibration | None = None
     seconds: Number | None = None
     updates_per_second: Number | None = None
     peak_memory_mib: Number | None = None
@@ -188,6 +223,9 @@ class Result(Outcome):
             "test": (self.test or {}).get(self.metric),
             "knn": (self.knn or {}).get(self.metric),
             "mismatched": (self.test1 or {}).get(self.metric),
+            "ECE before": self.calibration and self.calibration.ece_before,
+            "ECE after": self.calibration and self.calibration.ece_after,
+            "per class": self.per_class and {k: v.model_dump() for k, v in self.per_class.items()},
             "seconds": self.seconds,
             "updates/s": self.updates_per_second,
             "peak MiB": self.peak_memory_mib,
@@ -220,7 +258,9 @@ def read_runs(folder: Path) -> "DataFrame":
         draw: `3/1` is --shots-seed 3 --seed 1, `3/1/2` also --fold 2/K; runs of one draw are
             paired.
         `MEASURES`: float64, the metric in percent (`PERCENT`) or as it is; NaN where not measured.
-            The temperature is that of the back-translations trained on.
+            The temperature is that of the back-translations trained on; ECE, of the test set before
+            and after scaling, is between 0 and 1.
+        per class: precision, recall, f1 and support by class, a dictionary; missing where unknown.
         maximize: whether more of the metric is better.
         error: of a failed run, in one line; missing otherwise.
 
@@ -235,7 +275,7 @@ def read_runs(folder: Path) -> "DataFrame":
     found = [(at, read_model(path, SCHEMAS[path.name])) for at, path in sorted(paths.items())]
     found.sort(key=lambda pair: pair[1].order)
     rows = [{"folder": at} | outcome.row for at, outcome in found]
-    columns = ["folder", *SETTING, "loss", "draw", *MEASURES, "maximize", "error"]
+    columns = ["folder", *SETTING, "loss", "draw", *MEASURES, "per class", "maximize", "error"]
     table = pd.DataFrame(rows, columns=columns, dtype=object)
     return table.astype(dict.fromkeys(MEASURES, float))
 

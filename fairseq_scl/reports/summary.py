@@ -9,7 +9,7 @@ from fairseq_scl.reports.statistics import Comparison, best, compare, holm
 
 TOP = 3  # the paper's habit
 KEYS = ["case", "loss"]  # a case is a setting's number
-AVERAGED = ["validation", "test", "knn", "mismatched", "seconds"]
+AVERAGED = ["validation", "test", "knn", "mismatched", "ECE before", "ECE after", "seconds"]
 P = ["t_test_p", "wilcoxon_p"]
 
 

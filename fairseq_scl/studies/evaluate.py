@@ -10,6 +10,11 @@ that most of the 5 nearest training rows have, by the cosine of their sentence v
 those that the run trained on, with their noise (of --noise tokens the first epoch's). Null for a
 regression, and beyond 10,000 training rows, which would take long to encode.
 
+"per_class" and "confusion" (a row for each true class) tell which classes are taken for which. Of a
+classification with a validation set, calibration.json is written too: the temperature, fitted on
+that set, that predict and export divide logits by. "calibration" says what it does to the expected
+calibration error and the Brier score of the test set.
+
     fairseq-scl evaluate outputs/ce/draw1 outputs/scl/draw1
 """
 
@@ -19,6 +24,7 @@ import platform
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +35,7 @@ from fairseq_scl.criterions import metrics
 from fairseq_scl.data import manifest
 from fairseq_scl.errors import NOT_FINITE, UserError
 from fairseq_scl.files import new_file, parse_model, write_text
+from fairseq_scl.inference import calibration
 from fairseq_scl.reports import tensorboard
 from fairseq_scl.reports.results import EMBEDDINGS, RESULT, Result
 
@@ -75,18 +82,20 @@ def evaluate(
     from fairseq_scl import plugin  # noqa: F401
     from fairseq_scl.models import saved
 
-    model, cfg, task, criterion, said = saved.load(saved.checkpoint_of(folder))
-    test = mismatched = knn = features = names = None
+    checkpoint = saved.checkpoint_of(folder)
+    model, cfg, task, criterion, said = saved.load(checkpoint)
+    measure = partial(test_metrics, model.eval(), criterion.eval(), cfg, task, batch_size)
+    tested = mismatched = knn = features = names = None
     if split:
-        measure = partial(test_metrics, model.eval(), criterion.eval(), cfg, task, batch_size)
-        test, features, labels = measure(labelled(folder, task, split))
-        if not (np.isfinite(features).all() and np.isfinite(list(test.values())).all()):
-            raise UserError(f"{saved.checkpoint_of(folder)}: {NOT_FINITE}")
+        tested = measure(labelled(folder, task, split))
+        features, labels = tested.features, tested.labels
+        if not (np.isfinite(features).all() and np.isfinite(list(tested.metrics.values())).all()):
+            raise UserError(f"{checkpoint}: {NOT_FINITE}")
         if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
-            mismatched = measure(task.load_dataset("test1"))[0]
+            mismatched = measure(task.load_dataset("test1")).metrics
         if task.class_names and len(train := task.load_dataset("train")) <= MAX_TRAINING_ROWS:
-            _, known, classes = measure(train)
-            knn = knn_metrics(known, classes, features, labels, len(task.class_names))
+            known = measure(train)
+            knn = knn_metrics(known.features, known.labels, features, labels, len(task.class_names))
         with new_file(folder / EMBEDDINGS) as temporary, open(temporary, "wb") as file:
             np.savez(file, features=features, labels=labels)
         names = [task.class_names[label] if task.class_names else str(label) for label in labels]
@@ -109,10 +118,12 @@ def evaluate(
         "best_metric": cfg.checkpoint.best_checkpoint_metric,
         "valid": said.extra_state.best,
         "split": split,
-        "test": test,
+        "test": tested and tested.metrics,
         "knn": knn,
         "test1": mismatched,
         "classes": task.class_names,
+        **(by_class(tested, task.class_names) if tested and task.class_names else {}),
+        "calibration": calibrated(checkpoint, cfg, task, measure, split, tested),
         "seconds": wall[-1][1] if wall else None,
         **(measured or {}),
         "curves": curves,
@@ -142,13 +153,24 @@ def labelled(folder: Path, task, split: str):
     return dataset
 
 
-def test_metrics(model, criterion, cfg, task, batch_size: int, dataset):
-    """Run the model over a split, each row of it once.
+class Tested(NamedTuple):
+    """What a model makes of a split, in the order of its rows.
 
-    Returns:
-        The metrics by name, the sentence vectors `(rows, dim)` float32 and the labels `(rows,)`,
-        in the order of the rows.
+    Attributes:
+        metrics: by name.
+        features: sentence vectors, `(rows, dim)` float32.
+        labels: `(rows,)`.
+        logits: `(rows, classes)` float32.
     """
+
+    metrics: dict[str, float]
+    features: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+
+
+def test_metrics(model, criterion, cfg, task, batch_size: int, dataset) -> Tested:
+    """Run the model over a split, each row of it once."""
     from fairseq import utils
     from fairseq.logging import metrics as fairseq_metrics
 
@@ -160,7 +182,7 @@ def test_metrics(model, criterion, cfg, task, batch_size: int, dataset):
     dataset.order = None  # that of training may repeat rows
     batches = task.get_batch_iterator(dataset, max_sentences=batch_size)
     head = model.classification_heads[cfg.criterion.classification_head_name]
-    rows, features, labels, logs = [], [], [], []
+    rows, features, labels, logits, logs = [], [], [], [], []
     with torch.no_grad():
         for batch in batches.next_epoch_itr(shuffle=False):
             batch = utils.move_to_cuda(batch) if use_cuda else batch
@@ -169,11 +191,65 @@ def test_metrics(model, criterion, cfg, task, batch_size: int, dataset):
             rows.append(batch["id"].cpu())
             features.append(seen["encoder"].float().cpu())
             labels.append(batch["target"].view(-1).cpu())
+            logits.append(seen["logits"].float().cpu())
     with fairseq_metrics.aggregate(new_root=True) as aggregate:
         criterion.reduce_metrics(logs)
     values = {key: float(value) for key, value in aggregate.get_smoothed_values().items()}
     order = torch.cat(rows).argsort()
-    return values, torch.cat(features)[order].numpy(), torch.cat(labels)[order].numpy()
+    parts = (torch.cat(part)[order].numpy() for part in (features, labels, logits))
+    return Tested(values, *parts)
+
+
+def calibrated(
+    checkpoint: Path, cfg, task, measure, split: str | None, tested: Tested | None
+) -> dict | None:
+    """Fit a temperature on the validation set; of a run without one, read what others fitted.
+
+    Returns:
+        The result's `calibration`; errors only of rows that it was not fitted on.
+    """
+    if not task.class_names:
+        return None
+    valid = cfg.dataset.valid_subset.split(",")[0]
+    if cfg.dataset.disable_validation or not task.has_split(valid):
+        found = calibration.read(checkpoint)
+    else:
+        held_out = measure(task.load_dataset(valid))
+        found = calibration.calibrate(checkpoint, held_out.logits, held_out.labels, "valid")
+    if found is None:
+        return None
+    told = found.model_dump(exclude={"checkpoint"})
+    if tested is None or (split == valid and found.fitted_on == "valid"):
+        return told
+    for name, temperature in (("before", 1.0), ("after", found.temperature)):
+        said = calibration.probabilities_of(tested.logits, temperature)
+        told[f"ece_{name}"] = calibration.expected_calibration_error(said, tested.labels)
+        told[f"brier_{name}"] = calibration.brier_score(said, tested.labels)
+    return told
+
+
+def by_class(tested: Tested, names: list[str]) -> dict:
+    """The result's `per_class`, in percent, and `confusion`; 0 where a share is undefined."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    said, ids = tested.logits.argmax(1), np.arange(len(names))
+    found = precision_recall_fscore_support(tested.labels, said, labels=ids, zero_division=0)
+    per_class = {
+        name: {
+            "precision": 100 * float(precision),
+            "recall": 100 * float(recall),
+            "f1": 100 * float(f1),
+            "support": int(support),
+        }
+        for name, precision, recall, f1, support in zip(names, *found, strict=True)
+    }
+    confusion = confusion_of(said, tested.labels, len(names)).tolist()
+    return {"per_class": per_class, "confusion": confusion}
+
+
+def confusion_of(said: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """How many rows of each true class, `(count, count)` int64, were taken for each class."""
+    return metrics.confusion_matrix(torch.from_numpy(said), torch.from_numpy(labels), count).numpy()
 
 
 def knn_metrics(
@@ -192,7 +268,5 @@ def knn_metrics(
 
     k = min(NEIGHBOURS, len(known))
     said = KNeighborsClassifier(k, metric="cosine").fit(known, classes).predict(features)
-    confusion = metrics.confusion_matrix(torch.from_numpy(said), torch.from_numpy(labels), count)
-    return {"k": k} | {
-        metric.__name__: metric(confusion.numpy()) for metric in metrics.CLASSIFICATION
-    }
+    confusion = confusion_of(said, labels, count)
+    return {"k": k} | {metric.__name__: metric(confusion) for metric in metrics.CLASSIFICATION}

@@ -38,6 +38,7 @@ from fairseq_scl import plugin  # noqa: F401
 from fairseq_scl.data import beside_checkpoint
 from fairseq_scl.errors import UserError, first_line
 from fairseq_scl.files import locked, parse_model, write_text
+from fairseq_scl.inference import calibration
 from fairseq_scl.reports.results import EMBEDDINGS, FAILED, RESULT, Failed
 from fairseq_scl.studies.evaluate import evaluate
 from fairseq_scl.studies.progress import Progress
@@ -144,6 +145,7 @@ def tidy_up(folder: Path, keep_checkpoint: bool) -> None:
     if not keep_checkpoint:
         for path in folder.glob("checkpoint*.pt"):
             path.unlink()
+        (folder / calibration.NAME).unlink(missing_ok=True)
         shutil.rmtree(folder / beside_checkpoint.FOLDER, ignore_errors=True)
 
 

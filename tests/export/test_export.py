@@ -10,7 +10,9 @@ from test_import_model import SENTENCES, bert_source, roberta_source
 from tokenizers import ByteLevelBPETokenizer
 
 from fairseq_scl.cli import main
-from fairseq_scl.inference import classifier
+from fairseq_scl.files import sha256
+from fairseq_scl.inference import calibration, classifier
+from fairseq_scl.models import saved
 from fairseq_scl.preparation.tables import Columns, read_file
 
 SOURCES = {"roberta": roberta_source, "bert": bert_source}
@@ -42,6 +44,16 @@ def train_on(encoder, folder, data, *more):
     return folder / "run"
 
 
+def write_temperature(run, temperature=0.25):
+    """A calibration.json far from 1."""
+    checkpoint = saved.checkpoint_of(run)
+    made = calibration.Calibration(
+        temperature=temperature, rows=9, fitted_on="folds", checkpoint=sha256(checkpoint)
+    )
+    (run / calibration.NAME).write_text(made.model_dump_json())
+    assert classifier.load(run, cpu=True).temperature == temperature
+
+
 @pytest.fixture(scope="module")
 def of_sentences(encoder_of, tmp_path_factory):
     """A run on single sentences and its export."""
@@ -49,6 +61,7 @@ def of_sentences(encoder_of, tmp_path_factory):
     data = prepare(folder / "data", encoder_of, "--data", "sample")
     run = train_on(encoder_of, folder, data, "--num-shots", 16)
     main(["evaluate", str(run)])
+    write_temperature(run)
     main(["export", str(run), str(folder / "exported")])
     return run, folder / "exported"
 

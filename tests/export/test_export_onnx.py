@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import PACKAGE, SHARED, prepare, train
 from onnxruntime import InferenceSession
-from test_export import PAIRS, import_encoder, prepare_pairs, train_on
+from test_export import PAIRS, import_encoder, prepare_pairs, train_on, write_temperature
 from tokenizers import Tokenizer
 
 from fairseq_scl.cli import main
@@ -37,14 +37,15 @@ def sentences_of(path):
 
 
 def of_fairseq(run, rows):
-    """Logits and sentence vectors, a row at a time."""
+    """Logits over the temperature and sentence vectors, a row at a time."""
     loaded = classifier.load(run, cpu=True)
     with torch.inference_mode():
         logits = [
             loaded.model(ids[None], features_only=True, classification_head_name=loaded.head)[0]
             for ids in loaded.encode(rows)
         ]
-    return torch.cat(logits).numpy(), np.stack([p.embedding for p in loaded.predict(rows)])
+    logits = torch.cat(logits) / loaded.temperature
+    return logits.numpy(), np.stack([p.embedding for p in loaded.predict(rows)])
 
 
 def of_onnx(folder, rows, batch_size=32):
@@ -74,6 +75,7 @@ def test_logits_and_sentence_vectors_are_fairseqs(kind, pooling, tmp_path):
     encoder = import_encoder(kind, tmp_path)
     data = prepare(tmp_path / "data", encoder, "--data", "sample")
     run = train_on(encoder, tmp_path, data, "--num-shots", 16, "--pooling", pooling)
+    write_temperature(run)
     exported = export(run, tmp_path / "exported")
     rows = [*sentences_of(PACKAGE / "sample_data" / "test.tsv"), PADDED, *ODD]
     assert_same(run, exported, rows)

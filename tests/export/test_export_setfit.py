@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import PACKAGE, ROOT, prepare
 from safetensors.torch import load_file
-from test_export import import_encoder, prepare_pairs, train_on
+from test_export import import_encoder, prepare_pairs, train_on, write_temperature
 from test_export_onnx import ODD, sentences_of
 
 from fairseq_scl.cli import main
@@ -54,6 +54,7 @@ def exported(request, tmp_path_factory):
     else:
         data = prepare(folder / "data", encoder, "--data", "sample")
     run = train_on(encoder, folder, data, "--pooling", pooling)
+    write_temperature(run)
     return run, export(run, folder / "exported")
 
 

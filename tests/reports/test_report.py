@@ -597,6 +597,41 @@ def test_html_holds_the_table_the_notes_and_every_run(tree):
     assert "color-scheme: light dark" in text
 
 
+def scores(recall):
+    return {"precision": 80.0, "recall": recall, "f1": 75.0, "support": 40}
+
+
+def test_calibration_and_classes_are_told_as_means_over_draws(tree):
+    for draw, (before, after, recall) in enumerate([(0.2, 0.05, 70.0), (0.1, 0.03, 60.0)], 1):
+        told = {"temperature": 2.0, "fitted_on": "valid", "rows": 9}
+        told |= {"ece_before": before, "ece_after": after}
+        classes = {"so <b>": scores(recall), "no": scores(90.0)}
+        more = {"calibration": told, "per_class": classes, "confusion": [[1, 2], [3, 4]]}
+        tree.evaluated(f"ce/{draw}", 70, 80.0, draw=draw, more=more)
+    tree.evaluated("scl/1", 70, 80.0, weight=0.9)
+    ce, scl = tree.rows()
+    assert (ce["ECE, %"], scl["ECE, %"]) == ("15.0 → 4.0", "")
+    assert r"15.0 $\to$ 4.0" in RENDERERS["latex"](tree.report)
+    [row, _] = csv.DictReader(io.StringIO(RENDERERS["csv"](tree.report)))
+    assert float(row["ECE_before_mean"]) == pytest.approx(0.15)
+    _, classes, runs = Page(RENDERERS["html"](tree.report)).tables
+    assert classes == [
+        ["loss", "class", "precision", "recall", "F1", "rows"],
+        ["CE", "so <b>", "80.0", "65.0", "75.0", "40"],
+        ["CE", "no", "80.0", "90.0", "75.0", "40"],
+    ]
+    assert [dict(zip(runs[0], run, strict=True))["ECE, %"] for run in runs[1:]] == [
+        "20.0 → 5.0", "10.0 → 3.0", "",
+    ]  # fmt: skip
+
+
+def test_runs_without_validation_have_a_test_but_no_top_3(tree):
+    for draw in (1, 2):
+        tree.evaluated(f"ce/{draw}", None, 80.0 + draw, draw=draw)
+    [row] = tree.rows()
+    assert (row["validation"], row["draws"]) == ("–", "2") and "test, top 3" not in row
+
+
 def test_html_escapes_names(tree):
     page = Page(RENDERERS["html"](hostile(tree)))
     assert page.tables[0][1][0] == HOSTILE

@@ -10,6 +10,7 @@ from conftest import PACKAGE, prepare, train
 from fairseq_scl import load
 from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
+from fairseq_scl.inference import calibration
 from fairseq_scl.models import saved
 from fairseq_scl.preparation.tables import Columns, read_file
 from fairseq_scl.reports import frame
@@ -63,6 +64,82 @@ def test_a_report_of_runs_without_validation_has_no_top_3(unvalidated, tmp_path,
     assert "top 3" not in printed
     [one] = frame(tmp_path).to_dict("records")
     assert np.isnan(one["validation"]) and one["test"] > 0
+
+
+def test_classes_are_counted_as_by_hand(validated):
+    told = result_of(validated)
+    said = [p.label for p in load(validated).predict([row.sentences[0] for row in ROWS])]
+    true = [row.label for row in ROWS]
+    pairs = list(zip(true, said, strict=True))
+    names = told["classes"]
+    assert told["confusion"] == [[pairs.count((t, p)) for p in names] for t in names]
+    assert list(told["per_class"]) == names
+    for name, scores in told["per_class"].items():
+        hits = pairs.count((name, name))
+        precision = hits / said.count(name) if name in said else 0
+        recall = hits / true.count(name)
+        assert scores["support"] == true.count(name)
+        assert scores["precision"] == pytest.approx(100 * precision)
+        assert scores["recall"] == pytest.approx(100 * recall)
+        mean = 2 * precision * recall / (precision + recall) if hits else 0
+        assert scores["f1"] == pytest.approx(100 * mean)
+
+
+def test_the_temperature_is_that_of_the_validation_set(validated):
+    rows = read_file(PACKAGE / "sample_data" / "valid.tsv", Columns(("sentence",), "label"))
+    classifier = load(validated)
+
+    def of(rows):
+        logits = np.array([p.logits for p in classifier.predict([r.sentences[0] for r in rows])])
+        return logits, np.array([classifier.classes.index(row.label) for row in rows])
+
+    written = json.loads((validated / calibration.NAME).read_text())
+    expected = calibration.fit_temperature(*of(rows))
+    assert classifier.temperature == written["temperature"] == pytest.approx(expected, rel=1e-3)
+    told = result_of(validated)["calibration"]
+    assert (told["fitted_on"], told["rows"]) == ("valid", len(rows))
+    logits, labels = of(ROWS)
+    for name, temperature in (("before", 1), ("after", classifier.temperature)):
+        said = calibration.probabilities_of(logits, temperature)
+        error = calibration.expected_calibration_error(said, labels)
+        assert told[f"ece_{name}"] == pytest.approx(error, abs=1e-2)  # rows at a bin's edge
+        assert told[f"brier_{name}"] == pytest.approx(calibration.brier_score(said, labels))
+
+
+def test_probabilities_are_scaled_only_by_the_checkpoints_own_temperature(
+    unvalidated, tmp_path, caplog
+):
+    run = shutil.copytree(unvalidated, tmp_path / "run")
+    assert result_of(run)["calibration"] is None and not (run / calibration.NAME).exists()
+    before = load(run).predict(["a joy to watch"])[0]
+    (run / "result.json").unlink()
+    rng = np.random.default_rng(1)
+    labels = rng.integers(2, size=50)
+    made = calibration.calibrate(run / saved.LAST, rng.normal(size=(50, 2)), labels, "folds")
+    after = load(run).predict(["a joy to watch"])[0]
+    expected = calibration.probabilities_of(before.logits[None], made.temperature)
+    assert list(after.probabilities.values()) == pytest.approx(expected[0].tolist(), abs=1e-6)
+    assert list(after.probabilities.values()) != list(before.probabilities.values())
+    assert after.label == before.label
+    main(["evaluate", str(run)])
+    told = result_of(run)["calibration"]
+    assert (told["fitted_on"], told["rows"], told["temperature"]) == (
+        "folds", 50, made.temperature
+    )  # fmt: skip
+    assert told["ece_before"] != told["ece_after"]
+    shutil.copy(run / saved.LAST, run / "another.pt")
+    with open(run / "another.pt", "ab") as file:
+        file.write(b"\0")
+    assert calibration.read(run / "another.pt") is None
+    assert "is of another checkpoint than another.pt, and is ignored" in caplog.text
+
+
+def test_rows_that_a_temperature_was_fitted_on_do_not_judge_it(validated, tmp_path):
+    run = shutil.copytree(validated, tmp_path / "run")
+    (run / "result.json").unlink()
+    main(["evaluate", str(run), "--split", "valid"])
+    told = result_of(run)["calibration"]
+    assert told["temperature"] > 0 and "ece_after" not in told
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict", "export"])
