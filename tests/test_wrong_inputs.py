@@ -49,6 +49,8 @@ FILES = {
     "empty.csv": b"",
     "header.csv": b"sentence,label\n",
     "other.csv": table("text,class", "a,1"),
+    "codes.csv": table("a,b", "1,2"),
+    "book.xlsx": b"PK",
     "latin.csv": table("sentence,label", "fine,1") + b"caf\xe9,0\n",
     "fields.csv": table("sentence,label", "fine,1", "a, b, c,0"),
     "quote.csv": table("sentence,label", '"fine,1', "dull,0"),
@@ -152,6 +154,7 @@ prepare out --encoder encoder --train other.csv --valid good.csv | other.csv: no
 prepare out --encoder encoder --train good.csv --valid good.csv --sentence2 b | good.csv: no column 'b'
 prepare out --encoder encoder --train good.csv --valid good.csv --label c | good.csv, row 2: no label
 prepare out --encoder encoder --train latin.csv --valid good.csv | latin.csv, row 3: not UTF-8
+prepare out --encoder encoder --train book.xlsx --valid good.csv | book.xlsx: save it as CSV (UTF-8)
 prepare out --encoder encoder --train fields.csv --valid good.csv | fields.csv, row 3: 4 fields, there are 2 columns
 prepare out --encoder encoder --train quote.csv --valid good.csv | quote.csv, row 3: not CSV (unexpected end of data)
 prepare out --encoder encoder --train nolabel.csv --valid good.csv | nolabel.csv, row 3: no label
@@ -187,7 +190,12 @@ predict run good.docx | good.docx: the name must end in .tsv, .csv, .jsonl
 predict run lines.json | lines.json: not a JSON array
 predict run utf16.txt | utf16.txt, row 1: not UTF-8
 predict run pairs.txt | pairs.txt, row 1: 2 fields, the model takes a sentence
-predict run other.csv | other.csv: no column 'sentence'; the columns are text, class
+predict run codes.csv | codes.csv: no column 'sentence'; the columns are a, b; name one: --sentence NAME
+predict run other.csv --sentence sentence | other.csv: no column 'sentence'; the columns are text, class
+predict run book.xlsx | book.xlsx: save it as CSV (UTF-8)
+predict run latin.csv | latin.csv, row 3: not UTF-8 (invalid continuation byte); --encoding names another
+predict run good.txt --threshold 2 | --threshold 2.0 must be above 0 and at most 1
+predict run good.txt --output out.xlsx | --output out.xlsx: the name must end in .csv or .jsonl
 predict run good.csv --sentence label --sentence2 c | good.csv: no column 'c'
 predict run good.txt --batch-size 0 | --batch-size 0 must be at least 1
 predict run good.txt --output good.csv/out | good.csv: File exists

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 LONGEST_FIELD = 1 << 24  # characters of a CSV's field: a quote that is never closed ends there
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 BATCH = 1024  # rows of a parquet file in memory
 UTF8 = "utf-8"
 
@@ -88,11 +89,7 @@ def file_table(
     Raises:
         UserError: for another ending, or something that cannot be read twice.
     """
-    kind = file_kind(path)
-    if kind is None:
-        raise UserError(f"{path}: the name must end in {', '.join(KINDS)} (text also with .gz)")
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UserError(f"{path}: not a regular file")
+    kind = required_kind(path)
     if kind == ".parquet":
         return Table(path, partial(_read_parquet, path, columns))
     check_encoding(encoding)
@@ -106,6 +103,22 @@ def file_kind(path: Path) -> str | None:
     name = path.name.lower()
     kind = Path(name.removesuffix(".gz")).suffix
     return kind if kind in KINDS and not name.endswith(".parquet.gz") else None
+
+
+def required_kind(path: Path) -> str:
+    """The same, of a file that is there to be read twice.
+
+    Raises:
+        UserError: for another ending, or for a device or FIFO.
+    """
+    kind = file_kind(path)
+    if kind is None and path.suffix.lower() in SPREADSHEETS:
+        raise UserError(f"{path}: save it as CSV (UTF-8) in the spreadsheet program")
+    if kind is None:
+        raise UserError(f"{path}: the name must end in {', '.join(KINDS)} (text also with .gz)")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: not a regular file")
+    return kind
 
 
 def check_encoding(encoding: str) -> None:
@@ -146,10 +159,8 @@ def decoded(file: IO[bytes], where: object, encoding: str = UTF8) -> Iterator[tu
             yield number, text.removesuffix("\n").removesuffix("\r")
     except UnicodeError as error:
         reason = getattr(error, "reason", error)
-        raise UserError(
-            f"{where}, row {number + 1}: not {encoding.upper()} ({reason}); "
-            "prepare's --encoding names another"
-        ) from None
+        told = f"not {encoding.upper()} ({reason}); --encoding names another"
+        raise UserError(f"{where}, row {number + 1}: {told}") from None
 
 
 def _texts(file: IO[bytes], encoding: str) -> Iterable[str]:
@@ -222,6 +233,22 @@ def read_csv(
     Raises:
         UserError: naming file and row, for whatever cannot be read.
     """
+    rows = csv_fields(path, delimiter, encoding)
+    header = list(headless) or next(rows, (0, []))[1]
+    sentences, label = column_indices(path, header, columns)
+    for number, fields in rows:
+        if len(fields) != len(header):
+            told = f"{len(fields)} fields, there are {len(header)} columns"
+            raise UserError(f"{path}, row {number}: {told}")
+        yield Row(
+            number,
+            tuple(fields[i].strip() for i in sentences),
+            None if label is None else fields[label].strip(),
+        )
+
+
+def csv_fields(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    """Number and fields of each row of a CSV that is not empty, the header too."""
     csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader(
         (line + "\n" for _, line in lines(path, encoding)),
@@ -230,38 +257,33 @@ def read_csv(
         strict=True,
     )
     try:
-        header = list(headless) or next(reader, [])
-        sentences, label = column_indices(path, header, columns)
         for fields in reader:
-            if not fields:
-                continue
-            if len(fields) != len(header):
-                raise UserError(
-                    f"{path}, row {reader.line_num}: {len(fields)} fields, "
-                    f"there are {len(header)} columns"
-                )
-            yield Row(
-                reader.line_num,
-                tuple(fields[i].strip() for i in sentences),
-                None if label is None else fields[label].strip(),
-            )
+            if fields:
+                yield reader.line_num, fields
     except csv.Error as error:
         raise UserError(f"{path}, row {reader.line_num}: not CSV ({error})") from None
 
 
 def _read_json_lines(path: Path, columns: Columns, encoding: str = UTF8) -> Iterator[Row]:
-    def records() -> Iterator[tuple[int, object]]:
-        for number, line in lines(path, encoding):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise UserError(f"{path}, row {number}: not JSON ({error})") from None
+    return record_rows(path, columns, json_lines(path, encoding))
 
-    return record_rows(path, columns, records())
+
+def json_lines(path: Path, encoding: str) -> Iterator[tuple[int, object]]:
+    """Number and content of each line of JSON that is not empty."""
+    for number, line in lines(path, encoding):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{path}, row {number}: not JSON ({error})") from None
 
 
 def _read_json(path: Path, columns: Columns, encoding: str = UTF8) -> Iterator[Row]:
+    yield from record_rows(path, columns, json_array(path, encoding))
+
+
+def json_array(path: Path, encoding: str) -> Iterator[tuple[int, object]]:
+    """Number and content of each element of a JSON array."""
     text = "\n".join(line for _, line in lines(path, encoding))
     if not text.strip():
         raise UserError(f"{path} is empty")
@@ -272,7 +294,7 @@ def _read_json(path: Path, columns: Columns, encoding: str = UTF8) -> Iterator[R
         raise UserError(f"{path}: not a JSON array ({error}); {told}") from None
     if not isinstance(records, list):
         raise UserError(f"{path}: not a JSON array")
-    return record_rows(path, columns, enumerate(records, 1))
+    return enumerate(records, 1)
 
 
 def _read_parquet(path: Path, columns: Columns) -> Iterator[Row]:

@@ -14,7 +14,7 @@ from conftest import PACKAGE, prepare, run, train
 
 from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
-from fairseq_scl.inference import predict
+from fairseq_scl.inference import labelled_csv, predict
 from fairseq_scl.inference.classifier import load
 from fairseq_scl.models import saved
 from fairseq_scl.preparation import glue as published_glue
@@ -323,6 +323,190 @@ def test_pairs_in_a_file_or_on_a_line(of_pairs, tmp_path, capsys):
         main(["predict", str(of_pairs), str(table), "--sentence", "p"])
 
 
+SPREADSHEET = [
+    {"id": "1", "comment": 'a joy, a "delight"', "note": " =1+1 "},
+    {"id": "2", "comment": "so very\ndull", "note": ""},
+    {"id": "3", "comment": "it is fine", "note": "é ☺"},
+]
+
+
+def as_spreadsheet(path, records=SPREADSHEET):
+    """The same records in a file of the kind that its name says."""
+    frame = pandas.DataFrame(records)
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines=path.suffix == ".jsonl", force_ascii=False)
+    return path
+
+
+def read_csv(path, **options):
+    return pandas.read_csv(path, dtype=str, keep_default_na=False, **options)
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.json", "in.parquet", "IN.CSV"])
+def test_a_spreadsheet_keeps_its_columns_and_gets_two(
+    trained, loaded, tmp_path, monkeypatch, capsys, name
+):
+    monkeypatch.setattr("fairseq_scl.inference.predict.WINDOW", 2)
+    path = as_spreadsheet(tmp_path / name.lower()).rename(tmp_path / name)
+    main(["predict", str(trained), str(path), "--output", str(tmp_path / "out.csv")])
+    written = read_csv(tmp_path / "out.csv")
+    assert list(written) == ["id", "comment", "note", "label", "probability"]
+    expected = pandas.DataFrame(SPREADSHEET)
+    if "csv" in name.lower():  # spaces before a cell are dropped as everywhere
+        expected["note"] = expected["note"].str.lstrip()
+    pandas.testing.assert_frame_equal(written[["id", "comment", "note"]], expected)
+    predictions = loaded.predict([row["comment"] for row in SPREADSHEET])
+    assert written["label"].tolist() == [p.label for p in predictions]
+    np.testing.assert_allclose(
+        written["probability"].astype(float),
+        [p.probabilities[p.label] for p in predictions],
+        atol=1e-6,
+    )
+    assert f"{path}: the sentences are in column 'comment'" in capsys.readouterr().err
+
+
+def test_columns_of_tsv_of_json_values_and_of_lines(trained, tmp_path):
+    output = tmp_path / "out.csv"
+    (tmp_path / "in.tsv").write_text('text\tnote\nfine "film"\t@x\ndull\n')
+    main(["predict", str(trained), str(tmp_path / "in.tsv"), "--output", str(output)])
+    assert read_csv(output)[["text", "note"]].to_numpy().tolist() == [
+        ['fine "film"', "@x"],
+        ["dull", ""],
+    ]
+    record = '{"text": "fine", "n": 1.50, "b": true, "l": [1, "é"], "none": null, "nan": NaN}\n'
+    (tmp_path / "in.jsonl").write_text(record + '{"text": "half", "n": "\\ud800"}\n')
+    main(["predict", str(trained), str(tmp_path / "in.jsonl"), "--output", str(output)])
+    assert read_csv(output)[["n", "b", "l", "none", "nan"]].to_numpy().tolist() == [
+        ["1.5", "true", '[1, "é"]', "", ""], ["\\ud800", "", "", "", ""],
+    ]  # fmt: skip
+    (tmp_path / "in.txt").write_text("fine\ndull\n")
+    main(["predict", str(trained), str(tmp_path / "in.txt"), "--output", str(output)])
+    assert list(read_csv(output)) == ["sentence", "label", "probability"]
+
+
+def test_columns_that_are_there_already_get_other_names(trained, of_numbers, tmp_path):
+    output = tmp_path / "out.csv"
+    for header, added in {
+        "sentence,Label": ["predicted_label", "predicted_probability"],
+        "sentence,probability": ["predicted_label", "predicted_probability"],
+        "sentence,predicted_label": ["label", "probability"],
+    }.items():
+        (tmp_path / "in.csv").write_text(f"{header}\nfine,1\n")
+        main(["predict", str(trained), str(tmp_path / "in.csv"), "--output", str(output)])
+        assert list(read_csv(output)) == header.split(",") + added
+    (tmp_path / "in.csv").write_text("sentence,label,predicted_label\nfine,1,1\n")
+    with pytest.raises(SystemExit, match=r"there is a column 'predicted_label' already; rename it"):
+        main(["predict", str(trained), str(tmp_path / "in.csv"), "--output", str(output)])
+    (tmp_path / "in.csv").write_text("a,b,probability\nx,y,1\n")
+    columns = ["--sentence", "a", "--sentence2", "b", "--output", str(output)]
+    main(["predict", str(of_numbers), str(tmp_path / "in.csv"), *columns])
+    assert list(read_csv(output)) == ["a", "b", "probability", "label"]  # a number has none
+    float(read_csv(output)["label"][0])
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("=1+1", "'=1+1"), ("@SUM(A1)", "'@SUM(A1)"), ("+a", "'+a"), ("-a", "'-a"), ("\tx", "'\tx"),
+        ("-1", "-1"), ("+1.5", "+1.5"), ("a=b", "a=b"), ("", ""), (-1.5, -1.5),
+    ],
+)  # fmt: skip
+def test_no_label_is_a_formula(label, shown):
+    assert labelled_csv.harmless(label) == shown
+
+
+def test_delimiter_encoding_and_threshold_of_a_spreadsheet(trained, loaded, tmp_path, capsys):
+    path, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    path.write_text("id;text\n1;a café; \n".replace("; \n", "\n"), encoding="cp1252")
+    with pytest.raises(SystemExit, match=r"in.csv, row 2: not UTF-8 .*; --encoding names another$"):
+        main(["predict", str(trained), str(path), "--delimiter", ";"])
+    with pytest.raises(SystemExit, match=r"one column, 'id;text'; is it --delimiter ';'\?$"):
+        main(["predict", str(trained), str(path), "--encoding", "cp1252"])
+    more = ["--delimiter", ";", "--encoding", "cp1252", "--output", str(output)]
+    [prediction] = loaded.predict(["a café"])
+    main(["predict", str(trained), str(path), *more, "--threshold", "1"])
+    written = read_csv(output, sep=";")
+    assert written[["id", "text", "label"]].to_numpy().tolist() == [["1", "a café", "unsure"]]
+    highest = max(prediction.probabilities.values())
+    assert float(written["probability"][0]) == pytest.approx(highest, abs=1e-6)
+    main(["predict", str(trained), str(path), *more[:4], "--threshold", "1"])
+    [entry] = printed(capsys)
+    assert entry["label"] == "unsure"
+    assert entry["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-6)
+
+
+def test_long_texts_by_the_command(trained, loaded, tmp_path, capsys):
+    text = " ".join(SENTENCES[:150])
+    (tmp_path / "in.txt").write_text(text + "\n")
+    main(["predict", str(trained), str(tmp_path / "in.txt"), "--long", "windows"])
+    [entry] = printed(capsys)
+    [prediction] = loaded.predict([text], long="windows")
+    assert entry["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-6)
+    assert prediction.probabilities != loaded.predict([text])[0].probabilities
+
+
+def test_a_large_spreadsheet_is_never_held_whole(loaded, tmp_path, monkeypatch):
+    """Rows are read as they are written: of 50,000 at most a window is ahead."""
+    path = tmp_path / "in.csv"
+    path.write_text("text,id\n" + "".join(f"a row of words,{i}\n" for i in range(50_000)))
+    ahead, done = [0], [0]
+
+    def counted(classifier, rows, *more):
+        for _ in rows:
+            ahead[0] += 1
+            assert ahead[0] - done[0] <= 1024
+            if ahead[0] % 1024 == 0:
+                yield [prediction] * 1024
+        yield [prediction] * (ahead[0] % 1024)
+
+    def written(file, where, header, added, rows, predictions, delimiter):
+        for (number, _), _ in zip(rows, predictions, strict=True):
+            done[0] += 1
+            assert number == done[0] + 1
+
+    [prediction] = loaded.predict(["fine"])
+    monkeypatch.setattr(predict, "load", lambda *_: loaded)
+    monkeypatch.setattr(predict, "predict", counted)
+    monkeypatch.setattr(predict, "write_csv", written)
+    main(["predict", "run", str(path), "--output", str(tmp_path / "out.csv")])
+    assert done == [50_000]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "more", "told"),
+    [
+        ("in.csv", "what,why\na b,c d\n", [],
+         "the columns are what, why; name one: --sentence what or --sentence why"),
+        ("in.csv", "text,text\na b,c d\n", [], "in.csv: 2 columns 'text'"),
+        ("in.csv", "text\n", [], "in.csv has no rows"),
+        ("in.csv", "", [], "in.csv is empty"),
+        ("in.tsv", "text\tid\nfine\t1\t2\n", [], "in.tsv, row 2: 3 fields, there are 2 columns"),
+        ("in.jsonl", '{"text": "a"}\n{"text": "b", "c": 1}\n', [], "row 2: 2 fields, there are"),
+        ("in.jsonl", '{"text": "a"}\n{"text": 1}\n', [], "row 2: 'text' must be a string"),
+        ("in.txt", "a\n", ["--delimiter", ";"], "--delimiter is for a .csv"),
+        ("in.csv", "text\na\n", ["--delimiter", ";;"], "--delimiter ';;': it must be one"),
+        ("in.txt", "a\n", ["--encoding", "utf-9"], "--encoding utf-9: no encoding of text"),
+        ("in.txt", "a\n", ["--threshold", "0"], "--threshold 0.0 must be above 0 and at most 1"),
+        ("in.txt", "a\n", ["--threshold", "nan"], "--threshold nan must be above 0 and at most 1"),
+        ("in.txt", "a\n", ["--embedding"], "out.csv: --embedding and --neighbours need a .jsonl"),
+        ("in.txt", "a\n", ["--output", "out.tsv"], "--output out.tsv: the name must end in"),
+        ("in.XLSX", "a\n", [], "in.XLSX: save it as CSV (UTF-8) in the spreadsheet program"),
+        ("in.docx", "a\n", [], "in.docx: the name must end in .tsv, .csv, .jsonl, .json, .parquet"),
+    ],
+)  # fmt: skip
+def test_spreadsheets_that_cannot_be_labelled(trained, tmp_path, name, content, more, told):
+    (tmp_path / name).write_text(content)
+    output = ["--output", str(tmp_path / "out.csv")]
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(trained), str(tmp_path / name), *output, *more])
+    assert told in str(stop.value)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def cosine(a, b):
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
@@ -398,9 +582,9 @@ def test_neighbours_of_pairs_are_pairs_and_of_a_regression_have_numbers(
         ("sentence\tlabel\na\tnegative\n", [], "--neighbours 2: FILE has only 1 rows"),
         ("sentence\tlabel\n", [], "FILE has no rows"),
         (
-            "text\tlabel\na\tnegative\n",
+            "x\tlabel\na\tnegative\n",
             [],
-            "FILE: no column 'sentence'; the columns are text, label",
+            "FILE: no column 'sentence'; the columns are x, label; name one: --sentence NAME",
         ),
         ("sentence\tclass\na\tnegative\n", [], "FILE, row 2: no label"),
         ("sentence\tlabel\na\tnegative\nb\n", [], "FILE, row 3: 1 fields, at least 2 are needed"),
