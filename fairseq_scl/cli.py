@@ -6,9 +6,11 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
-from fairseq_scl.errors import NO_FAIRSEQ, UserError
+from fairseq_scl.errors import NO_FAIRSEQ, UserError, explained
 
 COMMANDS = {
     "finetune": ("finetuning.command", "from a table of sentences to a model and an estimate"),
@@ -20,6 +22,7 @@ COMMANDS = {
     ),
     "flags": ("flags", "what the plugin adds to the flags of fairseq-train"),
     "verify": ("data.manifest", "check that a run used the rows that its manifest says"),
+    "study": ("studies.command", "the paper's tables: many runs, each made once"),
     "evaluate": ("studies.evaluate", "test a run's best checkpoint"),
     "predict": ("inference.predict", "label sentences with a fine-tuned model"),
     "export": ("export.command", "turn a fine-tuned model into a Hugging Face one"),
@@ -68,10 +71,11 @@ def train(flags: list[str]) -> None:
 
 def run(arguments: list[str]) -> None:
     """Run one of `COMMANDS`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fairseq-scl",
         description="Supervised contrastive fine-tuning: what surrounds fairseq-train.",
     )
+    parser.add_argument("--version", action="version", version=version("fairseq-scl"))
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     subparsers.add_parser("train", help="fairseq-train with the plugin, from any folder")
     subparsers.add_parser("user-dir", help="print the plugin's folder, for --user-dir")
@@ -97,9 +101,27 @@ def run(arguments: list[str]) -> None:
 
 
 def cut(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """What stands before `--` and after it."""
+    """What stands before `--`, and after it, which is `args.rest` of commands that take it."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     return arguments[:at], arguments[at + 1 :]
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, with the flag that may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse."""
+        told = explained(message, flags_of(self))
+        self.exit(2, f"{self.prog}: error: {told} (see --help)\n")
+
+
+def flags_of(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The flags of a parser and of the commands below it."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from flags_of(below)
 
 
 @contextmanager

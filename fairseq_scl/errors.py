@@ -1,4 +1,8 @@
-"""The one exception for a user's mistake."""
+"""The one exception for a user's mistake, and what is said of a mistyped flag."""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 NO_FAIRSEQ = "fairseq is not installed; install it with: pip install 'fairseq-scl[fairseq]'"
 NOT_FINITE = "the model's numbers are NaN or infinite, its training diverged; train it anew"
@@ -25,3 +29,18 @@ def printable(text: str) -> str:
 def first_line(error: BaseException) -> str:
     """What an error says, in one line; its name if it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def explained(message: str, flags: Iterable[str]) -> str:
+    """What argparse says of a mistake, with what may have been meant, and no long list."""
+    if found := re.match(r"unrecognized arguments: (-\S+)", message):
+        return message + nearest(found[1].split("=")[0], flags)
+    if found := re.match(r"(.*invalid choice: '?(.*?)'?) \(choose from (.*)\)$", message):
+        known = [choice.strip("' ") for choice in found[3].split(",")]
+        return message if len(known) < 20 else found[1] + nearest(found[2], known)
+    return message
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like this one, as a question; nothing if none is."""
+    return "".join(f"; did you mean {near}?" for near in get_close_matches(word, known, 1))

@@ -9,6 +9,8 @@ All other flags are fairseq's: fairseq-train --help.
 import argparse
 from collections.abc import Callable
 
+from fairseq_scl.errors import UserError, nearest
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
@@ -16,8 +18,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the flags as argparse does."""
+    """Print the flags as argparse does.
+
+    Raises:
+        UserError: if none has one of the words in its name.
+    """
     words = [word.strip("-").replace("_", "-") for word in args.words]
+    names = [action.option_strings[0] for actions in sections().values() for action in actions]
+    if words and not any(word in name for word in words for name in names):
+        near = nearest(f"--{words[0]}", names)
+        raise UserError(f"no flag of the plugin has '{words[0]}' in its name{near}")
     parser = argparse.ArgumentParser(usage="", add_help=False)
     for title, actions in sections().items():
         group = parser.add_argument_group(title)

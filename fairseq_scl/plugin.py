@@ -12,7 +12,15 @@ except ModuleNotFoundError as error:
 from fairseq_scl.criterions import sentence_prediction_scl  # noqa: F401
 from fairseq_scl.models import sentence_roberta  # noqa: F401
 from fairseq_scl.optim import fused_adam  # noqa: F401
-from fairseq_scl.repairs import checkpoints, finished, launch, nan_detector, precision, resuming
+from fairseq_scl.repairs import (
+    checkpoints,
+    finished,
+    launch,
+    nan_detector,
+    precision,
+    resuming,
+    usage,
+)
 from fairseq_scl.tasks import few_shot_glue  # noqa: F401
 
 checkpoints.install()
@@ -21,3 +29,4 @@ launch.install()
 nan_detector.install()
 precision.install()
 resuming.install()
+usage.install()

@@ -1,6 +1,6 @@
 """SetFit on the very rows of a study's runs: accuracy on their test rows, and seconds.
 
-    bash scripts/few_shot.sh --tasks SST-2 --shots "20 100" --jobs 1
+    fairseq-scl study few-shot --tasks SST-2 --shots 20 100 --jobs 1
     .venv-peers/bin/python scripts/benchmark_setfit.py studies/few_shot/SST-2 \\
         --model MINILM_FOLDER --rows glue/SST-2
 

@@ -139,13 +139,11 @@ def require_configuration(arguments: list[str]) -> None:
 
 
 def require_options(script: Path, arguments: list[str]) -> None:
-    """The script exists, and its text or that of study.sh, which it sources, names the options."""
+    """The script exists, and its text names the options."""
     assert script.is_file(), script
     if script.name == "test.sh":  # they are pytest's
         return
     text = script.read_text(encoding="utf-8")
-    if "study.sh" in text:
-        text += (ROOT / "scripts" / "study.sh").read_text(encoding="utf-8")
     for word in arguments:
         if word.startswith("--") and word != "--":
             assert re.search(rf"(?<![\w-]){word}(?![\w-])", text), f"{script.name} has no {word}"
@@ -202,11 +200,12 @@ def known_flags() -> set[str]:
 
     from fairseq_scl import flags
 
-    parsers = [options.get_training_parser(), *map(parser_of, cli.COMMANDS)]
+    parsers = [options.get_training_parser()]
     gen_parser_from_dataclass(parsers[0], TASK_DATACLASS_REGISTRY["sentence_prediction"]())
     gen_parser_from_dataclass(parsers[0], CRITERION_DATACLASS_REGISTRY["sentence_prediction"]())
     found = {flag for parser in parsers for action in parser._actions
              for flag in action.option_strings}  # fmt: skip
+    found.update(*(cli.flags_of(parser_of(command)) for command in cli.COMMANDS))
     found |= {a.option_strings[0] for section in flags.sections().values() for a in section}
     for script in (ROOT / "scripts").iterdir():
         if script.is_file():

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,58 @@ def test_train_tells_a_mistake_in_one_line(recipe, tmp_path):
     result = subprocess.run([BIN / "fairseq-scl", "train", *flags], capture_output=True, text=True)
     assert result.returncode == 1
     assert "fairseq-scl: error: --scl-weight 2.0 must be in [0, 1]" in result.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        (
+            ("--scl-wieght", 0.5),
+            "unrecognized arguments: --scl-wieght 0.5; did you mean --scl-weight?",
+        ),
+        (("--arch", "sentence_robert"), "'sentence_robert'; did you mean sentence_roberta?"),
+        (("--seed", "one"), "argument --seed: invalid int value: 'one'"),
+    ],
+)
+@pytest.mark.parametrize("program", [("fairseq-scl", "train"), ("fairseq-train",)])
+def test_a_mistyped_flag_of_training_is_told_in_one_line(recipe, tmp_path, program, flag, told):
+    command = [BIN / program[0], *program[1:], *recipe.flags(tmp_path / "run"), *map(str, flag)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].endswith(told)
+    assert "usage" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("report --bset 2 runs", "unrecognized arguments: --bset"),
+        ("predict run --outptu x", "did you mean --output?"),
+        ("reprot", "invalid choice: 'reprot'"),
+        ("", "the following arguments are required: COMMAND"),
+    ],
+)
+def test_a_mistyped_flag_of_a_command_is_told_in_one_line(arguments, told, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments.split())
+    assert stop.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert told in line and line.startswith("fairseq-scl: error: ")
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.strip() == version("fairseq-scl")
+
+
+def test_flags_with_no_such_word_are_told_in_one_line():
+    with pytest.raises(SystemExit, match=r"no flag of the plugin has 'zzz' in its name$"):
+        main(["flags", "zzz"])
+    with pytest.raises(SystemExit, match="did you mean --scl-weight"):
+        main(["flags", "scl-wieght"])
 
 
 def test_user_dir_is_what_fairseq_and_hydra_take(capsys, tmp_path, recipe):

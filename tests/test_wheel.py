@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """The wheel, built from a copy of the tracked files."""
+    """The wheel, built from the source distribution of a copy of the tracked files."""
     source, dist = (tmp_path_factory.mktemp(name) for name in ("source", "dist"))
     files = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
     for name in filter(None, files):
@@ -28,7 +28,7 @@ def wheel(tmp_path_factory) -> Path:
             target.symlink_to(os.readlink(ROOT / name))
         elif (ROOT / name).is_file():
             target.write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", dist, source]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, source]
     subprocess.run(command, check=True, capture_output=True)
     [path] = dist.glob("*.whl")
     return path
@@ -67,6 +67,7 @@ def test_the_wheel_alone_goes_from_sentences_to_labels(wheel, encoder, tmp_path)
         return result.stdout
 
     assert Path(run("user-dir").strip()) == site / "fairseq_scl"
+    assert str(site / "fairseq_scl" / "configs") in run("study", "full", "--dry-run")
     run("prepare", "data", "--encoder", encoder, "--data", "sample")
     flags = (encoder / "train_flags.txt").read_text().split()
     flags += f"""--task few_shot_glue --num-shots 20 --criterion sentence_prediction_scl
@@ -74,6 +75,15 @@ def test_the_wheel_alone_goes_from_sentences_to_labels(wheel, encoder, tmp_path)
         --max-update 2 --batch-size 8 --best-checkpoint-metric accuracy --cpu
         --maximize-best-checkpoint-metric --no-epoch-checkpoints --save-dir run""".split()
     run("train", "data", *flags)
+    code = (
+        "import importlib.resources as r\n"
+        "from hydra import compose, initialize_config_module as i\n"
+        "assert (r.files('fairseq_scl') / 'configs' / 'finetune.yaml').is_file()\n"
+        "from fairseq.dataclass.initialize import hydra_init; hydra_init('finetune')\n"
+        "with i('fairseq_scl.configs', version_base='1.1'): compose('finetune')"
+    )
+    command = [python, "-c", code]
+    subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment)
     run("evaluate", "run")
     assert "CE+SCL" in run("report", "run")
     prediction = json.loads(run("predict", "run", stdin="a joy to watch\n"))
