@@ -13,12 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from fairseq_scl.encoders.hugging_face import SPECIALS
-from fairseq_scl.errors import UserError
+from fairseq_scl.errors import UserError, short
 from fairseq_scl.preparation.glue import GLUE, unlike_published
 from fairseq_scl.preparation.tables import Table
 
 NUMBER = "a number"  # stands for all labels of a regression
 MANY_CLASSES = 1000
+MANY_NUMBERS = 50  # as classes; so are numbers of which half of the rows have one of their own
 
 
 class Found(NamedTuple):
@@ -161,21 +162,19 @@ def compare_with_published(
             print(f"{table.path}: warning: {told}", file=sys.stderr)
 
 
-def check_number_of_classes(path: Path | str, classes: list[str]) -> None:
-    """Refuse a single class; warn of very many."""
+def check_number_of_classes(path: Path | str, classes: list[str], rows: int) -> None:
+    """Refuse a single class; warn of very many, and of numbers that seem to be no classes."""
     if len(classes) == 1:
         raise UserError(f"{path}: only one class ({classes[0]}), there is nothing to learn")
     if len(classes) > MANY_CLASSES:
         told = f"{len(classes):,} classes ({first_ten([*map(short, classes)])})"
         print(f"{path}: warning: {told}: is --label the right column?", file=sys.stderr)
+    if len(classes) > min(MANY_NUMBERS, rows / 2) and None not in map(finite, classes):
+        told = f"{len(classes):,} classes in {rows:,} rows are all numbers"
+        print(f"{path}: warning: {told}: --regression predicts numbers", file=sys.stderr)
 
 
 def first_ten(names: list[str]) -> str:
     """As much of a list as a message bears."""
     more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more
-
-
-def short(text: str) -> str:
-    """As much of a text as a message bears."""
-    return text if len(text) <= 60 else f"{text[:50]}... ({len(text):,} characters)"

@@ -114,7 +114,7 @@ def prepare_tables(
     if task:
         compare_with_published(task, tables, found, classes)
     if classes is not None:
-        check_number_of_classes(train, classes)
+        check_number_of_classes(train, classes, found["train"].rows)
     max_length = checked_length(encoder, max_length)
     with new_folder(output) as folder:
         prepared = fill(folder, encoder, tables, found, classes, max_length, task)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from fairseq_scl.data.beside_checkpoint import Prepared, PreparedSplit
-from fairseq_scl.errors import printable
-from fairseq_scl.preparation.findings import first_ten, short
+from fairseq_scl.errors import printable, short
+from fairseq_scl.preparation.findings import first_ten
 
 MANY_UNKNOWN = 0.05  # share of tokens; text in the encoder's language has hardly any
 WITHOUT_VALIDATION = (
