@@ -42,7 +42,8 @@ class PreparedSplit(BaseModel):
             checksum `revision`, its commit.
         empty: rows with an empty sentence.
         shortened: rows that were longer than `max_length`.
-        tokens, unknown: all tokens, and those that the encoder does not know.
+        tokens, unknown: all tokens, and those that the encoder does not know; of a text that is
+            much too long only its beginning counts.
         counts: rows of each class, in the order of the classes; none if unlabelled or a regression.
         duplicates: training rows with the text of an earlier one.
         contradicting: training rows whose text stands there with another label too.
