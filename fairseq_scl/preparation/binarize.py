@@ -67,6 +67,7 @@ def write_split(
         "rows": found.rows,
         "labelled": found.labelled,
         "empty": found.empty,
+        "quoted": found.quoted,
         "shortened": shortened,
         "tokens": counting.tokens,
         "unknown": counting.unknown,

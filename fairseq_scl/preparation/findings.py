@@ -15,7 +15,7 @@ from tqdm import tqdm
 from fairseq_scl.encoders.hugging_face import SPECIALS
 from fairseq_scl.errors import UserError, short
 from fairseq_scl.preparation.glue import GLUE, unlike_published
-from fairseq_scl.preparation.tables import Table
+from fairseq_scl.preparation.tables import Table, file_kind
 
 NUMBER = "a number"  # stands for all labels of a regression
 MANY_CLASSES = 1000
@@ -28,6 +28,7 @@ class Found(NamedTuple):
     Attributes:
         sentences: sentences of a row.
         empty: rows with an empty sentence.
+        quoted: rows of a .tsv with a sentence in a CSV's quotes, which a .tsv keeps.
         labels: how often each label occurs, in the order of their first rows; None is no label.
         first_rows: the row of the file in which each label occurs first.
         hashes: of each row's sentences.
@@ -37,6 +38,7 @@ class Found(NamedTuple):
     rows: int
     sentences: int
     empty: int
+    quoted: int
     labels: dict[str | None, int]
     first_rows: dict[str | None, int]
     hashes: array.array
@@ -58,7 +60,8 @@ def look_through(table: Table, regression: bool, sentences: int | None = None) -
         UserError: naming file and row, for whatever cannot be read, or a label that should be a
             number.
     """
-    rows = empty = 0
+    rows = empty = quoted = 0
+    is_tsv = isinstance(table.path, Path) and file_kind(table.path) == ".tsv"
     labels: Counter[str | None] = Counter()
     first_rows: dict[str | None, int] = {}
     hashes, labelled_hashes = array.array("q"), array.array("q")
@@ -69,6 +72,7 @@ def look_through(table: Table, regression: bool, sentences: int | None = None) -
             told = f"{len(row.sentences)} sentences, the first row has {sentences}"
             raise UserError(f"{table.path}, row {row.line}: {told}")
         empty += not all(row.sentences)
+        quoted += is_tsv and any(map(in_csv_quotes, row.sentences))
         label: str | None = row.label
         value: object = label
         if regression and label:
@@ -78,7 +82,13 @@ def look_through(table: Table, regression: bool, sentences: int | None = None) -
         labelled_hashes.append(hash((row.sentences, value)))
         labels[label] += 1
         first_rows.setdefault(label, row.line)
-    return Found(rows, sentences or 0, empty, labels, first_rows, hashes, labelled_hashes)
+    return Found(rows, sentences or 0, empty, quoted, labels, first_rows, hashes, labelled_hashes)
+
+
+def in_csv_quotes(text: str) -> bool:
+    """Whether a text is quoted as a CSV is, with the quotes in it doubled."""
+    inside = text[1:-1]
+    return text[:1] == text[-1:] == '"' and '""' in inside and '"' not in inside.replace('""', "")
 
 
 def in_common(some: Found, others: Found) -> int:

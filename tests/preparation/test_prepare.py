@@ -578,6 +578,14 @@ def test_an_empty_column_of_labels_in_test_data_is_none(tmp_path, tiny):
     assert not told(output)["splits"]["test"]["labelled"]
 
 
+def test_quotes_that_a_tsv_keeps(tmp_path, tiny, capsys):
+    rows = [('"He said ""no""."', "up"), ('"Good."', "down"), ('"A" and "B"', "up"), ('"', "up")]
+    output = prepare_rows(tmp_path, tiny, train=rows, valid=None)
+    hint = "    1 row in quotes, which a .tsv keeps: name it .csv and give --delimiter tab"
+    assert capsys.readouterr().out.splitlines()[2:-1] == [hint]
+    assert told(output)["splits"]["train"]["quoted"] == 1
+
+
 @pytest.mark.parametrize(
     ("labels", "warned"),
     [
