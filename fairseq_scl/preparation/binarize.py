@@ -63,15 +63,7 @@ def write_split(
     shortened = write_sentences(
         rows, found.rows, counting, vocabulary_size, max_length, stems, split
     )
-    return {
-        "rows": found.rows,
-        "labelled": found.labelled,
-        "empty": found.empty,
-        "quoted": found.quoted,
-        "shortened": shortened,
-        "tokens": counting.tokens,
-        "unknown": counting.unknown,
-    }
+    return {"shortened": shortened, "tokens": counting.tokens, "unknown": counting.unknown}
 
 
 def storing(

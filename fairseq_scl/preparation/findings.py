@@ -104,6 +104,19 @@ def repeated(found: Found) -> tuple[int, int]:
     return found.rows - len(counts), int(counts[contradicting].sum())
 
 
+def describe(found: Mapping[str, Found], split: str, classes: list[str] | None) -> dict:
+    """What `prepared.json` tells of a split's rows."""
+    of = found[split]
+    told: dict = {"rows": of.rows, "labelled": of.labelled, "empty": of.empty, "quoted": of.quoted}
+    if classes is not None and of.labelled:
+        told["counts"] = [of.labels.get(name, 0) for name in classes]
+    if split == "train":
+        told["duplicates"], told["contradicting"] = repeated(of)
+    else:
+        told["in_train"] = in_common(of, found["train"])
+    return told
+
+
 def checked_number(label: str, where: str) -> float:
     """The finite number that a label must be."""
     if (number := finite(label)) is None:
