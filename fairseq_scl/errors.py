@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, and what is said of a mistyped flag."""
+"""The one exception for a user's mistake, and how names from elsewhere and flags are told."""
 
 import re
 from collections.abc import Iterable
@@ -17,7 +17,13 @@ class UserError(SystemExit):
     """
 
     def __init__(self, message: str):
+        message = re.sub(r"\d{40,}", lambda digits: short(digits[0]), message)
         super().__init__(f"fairseq-scl: error: {printable(message)}")
+
+
+def short(text: str) -> str:
+    """As much of a text as a message bears."""
+    return text if len(text) <= 60 else f"{text[:30]}... ({len(text):,} characters)"
 
 
 def printable(text: str) -> str:

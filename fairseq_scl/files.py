@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -22,20 +21,19 @@ Schema = TypeVar("Schema", bound=BaseModel)
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a temporary folder beside `path`, then rename it to `path`; on an error leave nothing.
 
+    Others may read it as the umask has it.
+
     Raises:
         FileExistsError: if `path` exists.
     """
     if path.exists():
         raise FileExistsError(f"{path} exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as private:
+        temporary = Path(private) / path.name
+        temporary.mkdir()
         yield temporary
-        temporary.chmod(0o755)
         temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 @contextmanager

@@ -152,7 +152,7 @@ prepare out --encoder encoder --train empty.csv --valid good.csv | empty.csv is 
 prepare out --encoder encoder --train header.csv --valid good.csv | header.csv has no rows
 prepare out --encoder encoder --train other.csv --valid good.csv | other.csv: no column 'sentence'; the columns are text, class
 prepare out --encoder encoder --train good.csv --valid good.csv --sentence2 b | good.csv: no column 'b'
-prepare out --encoder encoder --train good.csv --valid good.csv --label c | good.csv, row 2: no label
+prepare out --encoder encoder --train good.csv --valid good.csv --label c | good.csv: no column 'c'; the columns are
 prepare out --encoder encoder --train latin.csv --valid good.csv | latin.csv, row 3: not UTF-8
 prepare out --encoder encoder --train book.xlsx --valid good.csv | book.xlsx: save it as CSV (UTF-8)
 prepare out --encoder encoder --train fields.csv --valid good.csv | fields.csv, row 3: 4 fields, there are 2 columns

@@ -41,8 +41,10 @@ class PreparedSplit(BaseModel):
         file, sha256: the source; of a data set of the hub `hf:NAME, SPLIT`, and instead of the
             checksum `revision`, its commit.
         empty: rows with an empty sentence.
+        quoted: rows of a .tsv with a sentence in a CSV's quotes.
         shortened: rows that were longer than `max_length`.
-        tokens, unknown: all tokens, and those that the encoder does not know.
+        tokens, unknown: all tokens, and those that the encoder does not know; of a text that is
+            much too long only its beginning counts.
         counts: rows of each class, in the order of the classes; none if unlabelled or a regression.
         duplicates: training rows with the text of an earlier one.
         contradicting: training rows whose text stands there with another label too.
@@ -57,6 +59,7 @@ class PreparedSplit(BaseModel):
     rows: NonNegativeInt
     labelled: bool
     empty: NonNegativeInt
+    quoted: NonNegativeInt | None = None
     shortened: NonNegativeInt
     tokens: NonNegativeInt | None = None
     unknown: NonNegativeInt | None = None

@@ -19,6 +19,8 @@ from fairseq_scl.preparation.tables import Row, Table
 CHUNK = 4096  # rows tokenized at a time
 EOS = 2
 UNKNOWN = 3
+CHARACTERS = 32  # of a text that are tokenized at first for each token that may be kept
+MARGIN = 128  # tokens before such a cut that are not kept: they may depend on what was cut off
 FIRST_LABEL = 4  # after <s>, <pad>, </s>, <unk> of the label dictionary
 
 
@@ -61,14 +63,7 @@ def write_split(
     shortened = write_sentences(
         rows, found.rows, counting, vocabulary_size, max_length, stems, split
     )
-    return {
-        "rows": found.rows,
-        "labelled": found.labelled,
-        "empty": found.empty,
-        "shortened": shortened,
-        "tokens": counting.tokens,
-        "unknown": counting.unknown,
-    }
+    return {"shortened": shortened, "tokens": counting.tokens, "unknown": counting.unknown}
 
 
 def storing(
@@ -129,7 +124,7 @@ def write_sentences(
     with tqdm(total=total, desc=f"tokenize {name}", unit="rows", file=sys.stderr) as bar:
         for chunk in chunks(rows):
             sentences = zip(*(row.sentences for row in chunk), strict=True)
-            encoded = [tokenizer(column) for column in sentences]
+            encoded = [tokenize(tokenizer, column, room) for column in sentences]
             shortened += shorten(encoded, room)
             for builder, items in zip(builders, encoded, strict=True):
                 builder.add(items)
@@ -137,6 +132,18 @@ def write_sentences(
     for builder in builders:
         builder.finish()
     return shortened
+
+
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str], room: int) -> list[np.ndarray]:
+    """The tokens of each text; of a very long one more than `room` of the first ones."""
+    size = CHARACTERS * (room + MARGIN)
+    encoded = tokenizer([text[:size] for text in texts])
+    for i in [i for i, text in enumerate(texts) if len(text) > size]:
+        longer = size
+        while len(encoded[i]) <= room + MARGIN and longer < len(texts[i]):
+            longer *= 4
+            [encoded[i]] = tokenizer([texts[i][:longer]])
+    return encoded
 
 
 def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:

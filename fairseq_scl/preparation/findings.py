@@ -13,12 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from fairseq_scl.encoders.hugging_face import SPECIALS
-from fairseq_scl.errors import UserError
+from fairseq_scl.errors import UserError, short
 from fairseq_scl.preparation.glue import GLUE, unlike_published
-from fairseq_scl.preparation.tables import Table
+from fairseq_scl.preparation.tables import Table, file_kind
 
 NUMBER = "a number"  # stands for all labels of a regression
 MANY_CLASSES = 1000
+MANY_NUMBERS = 50  # as classes; so are numbers of which half of the rows have one of their own
 
 
 class Found(NamedTuple):
@@ -27,6 +28,7 @@ class Found(NamedTuple):
     Attributes:
         sentences: sentences of a row.
         empty: rows with an empty sentence.
+        quoted: rows of a .tsv with a sentence in a CSV's quotes, which a .tsv keeps.
         labels: how often each label occurs, in the order of their first rows; None is no label.
         first_rows: the row of the file in which each label occurs first.
         hashes: of each row's sentences.
@@ -36,6 +38,7 @@ class Found(NamedTuple):
     rows: int
     sentences: int
     empty: int
+    quoted: int
     labels: dict[str | None, int]
     first_rows: dict[str | None, int]
     hashes: array.array
@@ -57,7 +60,8 @@ def look_through(table: Table, regression: bool, sentences: int | None = None) -
         UserError: naming file and row, for whatever cannot be read, or a label that should be a
             number.
     """
-    rows = empty = 0
+    rows = empty = quoted = 0
+    is_tsv = isinstance(table.path, Path) and file_kind(table.path) == ".tsv"
     labels: Counter[str | None] = Counter()
     first_rows: dict[str | None, int] = {}
     hashes, labelled_hashes = array.array("q"), array.array("q")
@@ -68,6 +72,7 @@ def look_through(table: Table, regression: bool, sentences: int | None = None) -
             told = f"{len(row.sentences)} sentences, the first row has {sentences}"
             raise UserError(f"{table.path}, row {row.line}: {told}")
         empty += not all(row.sentences)
+        quoted += is_tsv and any(map(in_csv_quotes, row.sentences))
         label: str | None = row.label
         value: object = label
         if regression and label:
@@ -77,7 +82,13 @@ def look_through(table: Table, regression: bool, sentences: int | None = None) -
         labelled_hashes.append(hash((row.sentences, value)))
         labels[label] += 1
         first_rows.setdefault(label, row.line)
-    return Found(rows, sentences or 0, empty, labels, first_rows, hashes, labelled_hashes)
+    return Found(rows, sentences or 0, empty, quoted, labels, first_rows, hashes, labelled_hashes)
+
+
+def in_csv_quotes(text: str) -> bool:
+    """Whether a text is quoted as a CSV is, with the quotes in it doubled."""
+    inside = text[1:-1]
+    return text[:1] == text[-1:] == '"' and '""' in inside and '"' not in inside.replace('""', "")
 
 
 def in_common(some: Found, others: Found) -> int:
@@ -91,6 +102,19 @@ def repeated(found: Found) -> tuple[int, int]:
     _, labelled = np.unique(np.array(found.labelled_hashes), return_index=True)
     contradicting = np.bincount(group[labelled]) > 1  # sentences that have several labels
     return found.rows - len(counts), int(counts[contradicting].sum())
+
+
+def describe(found: Mapping[str, Found], split: str, classes: list[str] | None) -> dict:
+    """What `prepared.json` tells of a split's rows."""
+    of = found[split]
+    told: dict = {"rows": of.rows, "labelled": of.labelled, "empty": of.empty, "quoted": of.quoted}
+    if classes is not None and of.labelled:
+        told["counts"] = [of.labels.get(name, 0) for name in classes]
+    if split == "train":
+        told["duplicates"], told["contradicting"] = repeated(of)
+    else:
+        told["in_train"] = in_common(of, found["train"])
+    return told
 
 
 def checked_number(label: str, where: str) -> float:
@@ -161,21 +185,19 @@ def compare_with_published(
             print(f"{table.path}: warning: {told}", file=sys.stderr)
 
 
-def check_number_of_classes(path: Path | str, classes: list[str]) -> None:
-    """Refuse a single class; warn of very many."""
+def check_number_of_classes(path: Path | str, classes: list[str], rows: int) -> None:
+    """Refuse a single class; warn of very many, and of numbers that seem to be no classes."""
     if len(classes) == 1:
         raise UserError(f"{path}: only one class ({classes[0]}), there is nothing to learn")
     if len(classes) > MANY_CLASSES:
         told = f"{len(classes):,} classes ({first_ten([*map(short, classes)])})"
         print(f"{path}: warning: {told}: is --label the right column?", file=sys.stderr)
+    if len(classes) > min(MANY_NUMBERS, rows / 2) and None not in map(finite, classes):
+        told = f"{len(classes):,} classes in {rows:,} rows are all numbers"
+        print(f"{path}: warning: {told}: --regression predicts numbers", file=sys.stderr)
 
 
 def first_ten(names: list[str]) -> str:
     """As much of a list as a message bears."""
     more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more
-
-
-def short(text: str) -> str:
-    """As much of a text as a message bears."""
-    return text if len(text) <= 60 else f"{text[:50]}... ({len(text):,} characters)"

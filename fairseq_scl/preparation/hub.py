@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: what the hub calls a split
 SPLITS = {"train": ("train",), "valid": ("validation", "valid", "dev"), "test": ("test",)}
 MIRROR = "set HF_ENDPOINT to a mirror"
+FOLDER_REMEDY = "a folder must hold a data set's files, such as train.csv; --train names a file"
 REMEDY = (
     "download it where there is a network ('hf download --repo-type dataset') and give the folder "
     f"(--data hf:FOLDER), or {MIRROR}"
@@ -96,6 +97,7 @@ def _fetch(source: str, remedy: str) -> "datasets.DatasetBuilder":
     except Exception as error:  # of many kinds; what the data set holds is anyone's
         if isinstance(error, datasets.exceptions.DatasetGenerationError):
             error = error.__cause__ or error  # by itself it does not say what is wrong
+        remedy = FOLDER_REMEDY if Path(name).exists() else remedy
         raise UserError(f"hf:{source}: {first_line(error)}; {remedy}") from None
     return builder
 

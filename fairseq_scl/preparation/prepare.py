@@ -32,9 +32,8 @@ from fairseq_scl.preparation.findings import (
     check_number_of_classes,
     class_names,
     compare_with_published,
-    in_common,
+    describe,
     look_through,
-    repeated,
 )
 from fairseq_scl.preparation.glue import GLUE
 from fairseq_scl.preparation.sources import add_sources, glue_task, read_tables
@@ -105,7 +104,7 @@ def prepare_tables(
     refuse_existing(output)
     found: dict[str, Found] = {}
     for split, table in tables.items():
-        sentences = found["train"].sentences if found else None
+        sentences = next((of.sentences for of in found.values()), None)
         found[split] = look_through(table, regression, sentences)
     train = tables["train"].path
     classes = None if regression else class_names(train, found["train"].first_rows)
@@ -114,11 +113,10 @@ def prepare_tables(
     if task:
         compare_with_published(task, tables, found, classes)
     if classes is not None:
-        check_number_of_classes(train, classes)
+        check_number_of_classes(train, classes, found["train"].rows)
     max_length = checked_length(encoder, max_length)
     with new_folder(output) as folder:
-        prepared = fill(folder, encoder, tables, found, classes, max_length, task)
-    return prepared
+        return fill(folder, encoder, tables, found, classes, max_length, task)
 
 
 def refuse_existing(output: Path) -> None:
@@ -175,24 +173,15 @@ def fill(
     encoder_folder.copy_tokenizer(encoder, folder / beside_checkpoint.TOKENIZER)
     told = {}
     for split, table in tables.items():
-        written = write_split(
+        counts = write_split(
             folder, split, table, found[split], classes, tokenizer, len(symbols), max_length
         )
-        told[split] = {**source(table), **written}
-        if classes is not None and found[split].labelled:
-            told[split]["counts"] = [found[split].labels.get(name, 0) for name in classes]
-        if split == "train":
-            twice = repeated(found[split])
-            told[split]["duplicates"], told[split]["contradicting"] = twice
-        else:
-            told[split]["in_train"] = in_common(found[split], found["train"])
+        told[split] = source(table) | describe(found, split, classes) | counts
         if task:
             told[split]["published_rows"] = GLUE[task].published_rows[split]
     if classes is not None:
-        counts = found["train"].labels
-        (folder / "label" / "dict.txt").write_text(
-            "".join(f"{name} {counts[name]}\n" for name in classes), encoding="utf-8"
-        )
+        lines = [f"{name} {found['train'].labels[name]}\n" for name in classes]
+        (folder / "label" / "dict.txt").write_text("".join(lines), encoding="utf-8")
     prepared = Prepared.model_validate(
         {"max_length": max_length, "classes": classes, "splits": told}
     )

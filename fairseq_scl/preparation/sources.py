@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.resources
+from dataclasses import replace
 from pathlib import Path
 
 from fairseq_scl.errors import UserError
@@ -138,9 +139,8 @@ def delimiter_named(name: str) -> str:
 
 def split_columns(args: argparse.Namespace) -> dict[str, Columns]:
     """The columns of each split; a test set without labels must be meant."""
-    wanted = columns(args, args.label)
-    label = "" if args.unlabelled else wanted.label
-    test = Columns(wanted.sentences, label, must_have_label=bool(label))
+    wanted = replace(columns(args, args.label), must_have_label=True)
+    test = Columns(wanted.sentences, "") if args.unlabelled else wanted
     return {"train": wanted, "valid": wanted, "test": test}
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from fairseq_scl.data.beside_checkpoint import Prepared, PreparedSplit
-from fairseq_scl.errors import printable
-from fairseq_scl.preparation.findings import first_ten, short
+from fairseq_scl.errors import printable, short
+from fairseq_scl.preparation.findings import first_ten
 
 MANY_UNKNOWN = 0.05  # share of tokens; text in the encoder's language has hardly any
 WITHOUT_VALIDATION = (
@@ -39,6 +39,8 @@ def notes(entry: PreparedSplit, max_length: int) -> list[str]:
     hint = ": is the text in a language that it knows?" if unknown >= MANY_UNKNOWN else ""
     told = {
         f"{count(entry.empty, 'row')} with an empty sentence (kept)": entry.empty,
+        f"{count(entry.quoted or 0, 'row')} in quotes, which a .tsv keeps: "
+        "name it .csv and give --delimiter tab": entry.quoted,
         f"{count(entry.shortened, 'row')} shortened to {max_length} tokens": entry.shortened,
         f"{unknown:.1%} of the tokens are unknown to the encoder{hint}": entry.unknown,
         f"{count(entry.duplicates or 0, 'row')} with the text of an earlier one": entry.duplicates,

@@ -2,11 +2,13 @@
 
 import bz2
 import csv
+import difflib
 import gzip
 import io
 import itertools
 import json
 import math
+import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from fairseq_scl.errors import UserError, first_line
+from fairseq_scl.errors import UserError, first_line, short
 
 if TYPE_CHECKING:
     import pyarrow
@@ -159,7 +161,9 @@ def decoded(file: IO[bytes], where: object, encoding: str = UTF8) -> Iterator[tu
             yield number, text.removesuffix("\n").removesuffix("\r")
     except UnicodeError as error:
         reason = getattr(error, "reason", error)
-        told = f"not {encoding.upper()} ({reason}); --encoding names another"
+        told = (
+            f"not {encoding.upper()} ({reason}); --encoding names another, such as cp1252 or utf-16"
+        )
         raise UserError(f"{where}, row {number + 1}: {told}") from None
 
 
@@ -187,10 +191,26 @@ def column_indices(
         missing.append(columns.label)
     if missing:
         told = f"{path}: no column '{missing[0]}'; the columns are {', '.join(header)}"
-        unlabelled = missing == [columns.label] and columns.must_have_label
-        raise UserError(told + " (--unlabelled: there are no labels)" * unlabelled)
-    label = header.index(columns.label) if columns.label in header else None
+        raise UserError(told + _hint(path, header, columns, missing[0]))
+    for name in (*columns.sentences, columns.label):
+        if name and header.count(name) > 1:
+            raise UserError(f"{path}: there are {header.count(name)} columns '{name}'")
+    named = columns.label and columns.label in header
+    label = header.index(columns.label) if named else None
     return [header.index(name) for name in columns.sentences], label
+
+
+def _hint(path: Path | str, header: list[str], columns: Columns, name: str) -> str:
+    """What may help where a column is missing: a delimiter, a flag with the nearest name."""
+    delimiter = next((character for character in "\t;,|" if character in header[0]), None)
+    if len(header) == 1 and delimiter and isinstance(path, Path):
+        shown = "tab" if delimiter == "\t" else f"'{delimiter}'"
+        return "; " + "name it .csv and " * (file_kind(path) != ".csv") + f"try --delimiter {shown}"
+    folded = {other.casefold(): other for other in header}
+    nearest = [folded[near] for near in difflib.get_close_matches(name.casefold(), folded, 1)]
+    flags = dict(zip(columns.sentences, ("--sentence", "--sentence2"), strict=False))
+    hint = "".join(f"; try {flags.get(name, '--label')} {shlex.quote(near)}" for near in nearest)
+    return hint + "; of test data without labels: --unlabelled" * (name == columns.label)
 
 
 def read_tsv(
@@ -334,12 +354,14 @@ def record_rows(
         where = f"{path}, row {number}"
         if not isinstance(record, dict):
             raise UserError(f"{where}: not a JSON object")
+        record = {name.strip(): value for name, value in record.items()}
         if first:
             first = False
             column_indices(path, list(record), columns)
         for name in columns.sentences:
             if not isinstance(record.get(name), str):
-                raise UserError(f"{where}: '{name}' must be a string")
+                given = short(json.dumps(record.get(name), default=str))
+                raise UserError(f"{where}: '{name}' must be a string, not {given}")
             if half_character(record[name]):
                 raise UserError(f"{where}: '{name}' holds half a character")
         label = record.get(columns.label)

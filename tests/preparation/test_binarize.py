@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from conftest import SHARED
 from fairseq.data.indexed_dataset import MMapIndexedDataset, make_builder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,6 +77,51 @@ def test_memory_hardly_grows_with_the_rows(tmp_path, monkeypatch):
     few, many = peak(1000), peak(11000)
     assert len(MMapIndexedDataset(str(tmp_path / "input1"))) == 11000
     assert (many - few) / 10000 < 120  # bytes a row: three sizes, and the index made of them
+
+
+def words(sentences):
+    """A tokenizer: a token for each word, none for spaces."""
+    return [np.array([len(word) for word in text.split()], dtype=np.int32) for text in sentences]
+
+
+@given(
+    texts=st.lists(st.text("ab    ", max_size=300), min_size=1, max_size=4),
+    room=st.integers(1, 20),
+    tokenizer=st.sampled_from([letters, words]),
+)
+def test_the_beginning_of_a_long_text_gives_the_tokens_of_the_whole(texts, room, tokenizer):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(binarize, "CHARACTERS", 1)
+        patch.setattr(binarize, "MARGIN", 1)
+        found = binarize.tokenize(tokenizer, texts, room)
+    for some, whole in zip(found, tokenizer(texts), strict=True):
+        assert some[:room].tolist() == whole[:room].tolist()
+        assert (len(some) > room) == (len(whole) > room)
+
+
+def test_of_a_line_of_ten_megabytes_little_is_tokenized():
+    given = []
+
+    def tokenizer(sentences):
+        given.extend(map(len, sentences))
+        return words(sentences)
+
+    [found] = binarize.tokenize(tokenizer, ["lorem ipsum " * 900_000], 510)
+    assert len(found) > 510 and sum(given) < 30_000
+
+
+@pytest.mark.needs_shared_data
+@pytest.mark.parametrize("text", ["lorem, ipsum? ", "東京の天気は", "x", "Grüße  \n\n 3.14 "])
+def test_a_real_tokenizer_gives_the_same_of_a_beginning(text):
+    from fairseq_scl.data.stored import load_dictionary
+    from fairseq_scl.encoders.tokenizers import load_tokenizer
+
+    folder = SHARED / "gpt2_bpe"
+    tokenizer = load_tokenizer(folder, load_dictionary(folder / "dict.txt").symbols)
+    long = text * (60_000 // len(text))
+    [some], [whole] = binarize.tokenize(tokenizer, [long], 510), tokenizer([long])
+    assert len(some) < len(whole)
+    assert some[:510].tolist() == whole[:510].tolist()
 
 
 def test_a_label_that_was_not_there_at_first(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -151,6 +152,16 @@ def test_the_sentences_are_kept_as_text(tmp_path, tiny):
 def test_nothing_but_the_output_is_written(tmp_path, tiny):
     output = prepare_rows(tmp_path, tiny)
     assert list(output.parent.iterdir()) == [output]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o700), (0o022, 0o755), (0o002, 0o775)])
+def test_who_may_read_is_left_to_the_umask(tmp_path, tiny, umask, mode):
+    before = os.umask(umask)
+    try:
+        output = prepare_rows(tmp_path, tiny)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (output, output / "text")} == {mode}
 
 
 def test_the_dictionary_is_the_encoders(tmp_path, tiny):
@@ -490,7 +501,7 @@ def test_names_in_the_summary_are_escaped_and_short(tmp_path, tiny, capsys):
     rows = [("A.", "\x1b[31mred"), ("B.", "x" * 1000)]
     prepare_rows(tmp_path, tiny, train=rows, valid=None)
     out = capsys.readouterr().out
-    assert "\\x1b[31mred 1, " in out and f"{'x' * 50}... (1,000 characters) 1" in out
+    assert "\\x1b[31mred 1, " in out and f"{'x' * 30}... (1,000 characters) 1" in out
     assert "\x1b" not in out
 
 
@@ -565,6 +576,35 @@ def test_other_encodings_and_delimiters(tmp_path, tiny):
 def test_an_empty_column_of_labels_in_test_data_is_none(tmp_path, tiny):
     output = prepare_rows(tmp_path, tiny, test=[("Good.", ""), ("Bad.", " ")])
     assert not told(output)["splits"]["test"]["labelled"]
+
+
+def test_quotes_that_a_tsv_keeps(tmp_path, tiny, capsys):
+    rows = [('"He said ""no""."', "up"), ('"Good."', "down"), ('"A" and "B"', "up"), ('"', "up")]
+    output = prepare_rows(tmp_path, tiny, train=rows, valid=None)
+    hint = "    1 row in quotes, which a .tsv keeps: name it .csv and give --delimiter tab"
+    assert capsys.readouterr().out.splitlines()[2:-1] == [hint]
+    assert told(output)["splits"]["train"]["quoted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "warned"),
+    [
+        ([str(i / 4) for i in range(60)] * 4, True),
+        ([str(i) for i in range(40)] * 4, False),
+        ([f"c{i}" for i in range(60)] * 4, False),
+        (["1", "2.5", "3", "4", "5", "5"], True),
+    ],
+)
+def test_numbers_that_seem_to_be_no_classes(tmp_path, tiny, capsys, labels, warned):
+    prepare_rows(tmp_path, tiny, train=[("Good.", label) for label in labels], valid=None)
+    told = f"{len(set(labels))} classes in {len(labels)} rows are all numbers: --regression"
+    assert (told in capsys.readouterr().err) is warned
+
+
+def test_seventy_thousand_classes_take_no_minute(tmp_path, tiny):
+    rows = [("Good.", f"c{i}") for i in range(70_000)]
+    output = prepare_rows(tmp_path, tiny, train=rows, valid=rows)
+    assert told(output)["splits"]["valid"]["counts"] == [1] * 70_000
 
 
 # --- GLUE and the sample sentences
@@ -768,7 +808,7 @@ def test_an_empty_training_label(tmp_path, tiny, label):
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_a_missing_label_column(tmp_path, tiny, split):
     message = refused(tmp_path, tiny, **{split: [("Good.",)]})
-    assert message.endswith(f"{tmp_path / split}.tsv, row 2: no label")
+    assert f"{tmp_path / split}.tsv: no column 'label'; the columns are sentence" in message
 
 
 def test_a_wrong_label_column(tmp_path, tiny):
@@ -788,7 +828,10 @@ def test_a_test_set_whose_label_column_has_another_name(tmp_path, tiny):
     test = table(tmp_path / "test.tsv", ROWS, ("sentence", "Label"))
     arguments = ("--train", train, "--valid", train, "--test", test)
     message = refused_arguments(tmp_path, tiny, *arguments)
-    told = "no column 'label'; the columns are sentence, Label (--unlabelled: there are no labels)"
+    told = (
+        "no column 'label'; the columns are sentence, Label; try --label Label; "
+        "of test data without labels: --unlabelled"
+    )
     assert message.endswith(f"{test}: {told}")
     output = prepare(tmp_path / "meant", tiny, *arguments, "--unlabelled")
     assert not (output / "label" / "test.bin").exists()

@@ -498,6 +498,60 @@ def test_the_ending_may_be_of_capitals_or_compressed(tmp_path, name, written):
         assert [(*row.sentences, row.label) for row in read_file(path, SINGLE)] == ROWS
 
 
+@pytest.mark.parametrize(
+    ("name", "header", "hint"),
+    [
+        ("a.csv", "sentence;label", "; try --delimiter ';'"),
+        ("a.csv", "sentence\tlabel", "; try --delimiter tab"),
+        ("a.tsv", "sentence,label", "; name it .csv and try --delimiter ','"),
+        ("a.csv", "Sentence,label", "; try --sentence Sentence"),
+        ("a.csv", "The SENTENCES,label", "; try --sentence 'The SENTENCES'"),
+        ("a.csv", "a,b", "columns are a, b"),
+    ],
+)
+def test_what_may_help_where_a_column_is_missing(tmp_path, name, header, hint):
+    told = message(read_file, write(tmp_path / name, f"{header}\nGood.,x\n"), SINGLE)
+    assert told.endswith(hint)
+
+
+def test_a_missing_second_sentence_has_its_own_flag(tmp_path):
+    path = write(tmp_path / "a.csv", "sentence1,Sentence2,label\nA,B,x\n")
+    assert message(read_file, path, PAIR).endswith("; try --sentence2 Sentence2")
+
+
+def test_a_column_that_stands_there_twice(tmp_path):
+    path = write(tmp_path / "a.csv", "sentence,label,label\nA,x,y\n")
+    assert message(read_file, path, SINGLE) == f"{path}: there are 2 columns 'label'"
+    path.write_text("sentence,,\nA,x,y\n", encoding="utf-8")
+    assert read_file(path, Columns(("sentence",), "")) == [(2, ("A",), None)]
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.XLS", "a.ods"])
+def test_a_spreadsheet(tmp_path, name):
+    told = f"{tmp_path / name}: save the spreadsheet as 'CSV UTF-8' and give that"
+    assert message(read_file, tmp_path / name, SINGLE) == told
+
+
+@pytest.mark.parametrize("value", ["5", "true", "NaN", "null", '{"a": 1}', '["A"]'])
+def test_text_that_is_no_text(tmp_path, value):
+    path = write(tmp_path / "a.jsonl", f'{{"sentence": {value}, "label": "x"}}\n')
+    assert message(read_file, path, SINGLE) == (
+        f"{path}, row 1: 'sentence' must be a string, not {value}"
+    )
+
+
+def test_spaces_around_a_name_are_dropped(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"sentence": "A", " label": "x"}\n')
+    assert read_file(path, SINGLE) == [(1, ("A",), "x")]
+    path = write(tmp_path / "a.csv", "sentence, label\nA,x\n")
+    assert read_file(path, SINGLE) == [(2, ("A",), "x")]
+
+
+def test_a_huge_number_is_told_in_short(tmp_path):
+    told = str(UserError(f"--n {'9' * 5000} is too large"))
+    assert told == f"fairseq-scl: error: --n {'9' * 30}... (5,000 characters) is too large"
+
+
 def write_parquet(path, **columns):
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
     return path
@@ -555,8 +609,8 @@ def test_parquet_is_read_a_batch_at_a_time(tmp_path):
     ("columns", "told"),
     [
         ({"text": ["a"], "label": [1]}, ": no column 'sentence'; the columns are text, label"),
-        ({"sentence": ["a", None]}, ", row 2: 'sentence' must be a string"),
-        ({"sentence": [b"a"]}, ", row 1: 'sentence' must be a string"),
+        ({"sentence": ["a", None]}, ", row 2: 'sentence' must be a string, not null"),
+        ({"sentence": [b"a"]}, """, row 1: 'sentence' must be a string, not "b'a'\""""),
         ({"sentence": ["a"], "label": [[1]]}, ", row 1: 'label' must be a string or a number"),
         ({"sentence": pyarrow.array([], pyarrow.string())}, " has no rows"),
     ],
@@ -739,7 +793,9 @@ def test_json_that_is_no_object(tmp_path, record):
 @pytest.mark.parametrize("record", ['{"sentence": 3}', '{"sentence": null}', '{"text": "Two."}'])
 def test_json_sentence_that_is_no_string(tmp_path, record):
     path = write(tmp_path / "a.jsonl", f'{{"sentence": "One."}}\n{record}\n')
-    assert message(read_file, path, SINGLE) == f"{path}, row 2: 'sentence' must be a string"
+    given = json.dumps(json.loads(record).get("sentence"))
+    told = f"{path}, row 2: 'sentence' must be a string, not {given}"
+    assert message(read_file, path, SINGLE) == told
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a", "a.tsv.bz2", "a.gz", "a.parquet.gz", ".csv"])
