@@ -65,29 +65,24 @@ def scatter_grid(points: DataFrame, caption: str) -> Figure:
         parts = figure.subfigures(len(groups), height_ratios=counts)
     legends = []
     for part, (classes, group) in zip(parts, groups, strict=True):
-        looks = {
-            name: (COLOURS[i % 8], MARKERS[(i + i // 8) % 8])  # 64 differ
-            for i, name in enumerate(classes)
-        }
-        colours, markers = ({name: look[i] for name, look in looks.items()} for i in (0, 1))
-        panels = group.groupby(["row", "loss"], sort=False)
+        colours = {name: COLOURS[i % 8] for i, name in enumerate(classes)}
+        markers = {name: MARKERS[(i + i // 8) % 8] for i, name in enumerate(classes)}  # 64 differ
         rows = group["row"].unique()
         axes = part.subplots(len(rows), len(losses), squeeze=False).flat
-        for axis, key in zip(axes, itertools.product(rows, losses), strict=True):
-            row, loss = key
-            title = "not run"
-            if key in panels.groups:
-                panel = panels.get_group(key)
-                title = panel["title"].iloc[0]
-                seaborn.scatterplot(
-                    panel, x="x", y="y", ax=axis, hue="class", palette=colours, style="class",
-                    markers=markers, s=9, linewidth=0, alpha=0.8, legend=False,
-                )  # fmt: skip
-            heading = f"{loss}\n" if row == rows[0] else ""
+        for axis, (row, loss) in zip(axes, itertools.product(rows, losses), strict=True):
+            panel = group[(group["row"] == row) & (group["loss"] == loss)]
+            seaborn.scatterplot(
+                panel, x="x", y="y", ax=axis, hue="class", palette=colours, style="class",
+                markers=markers, s=9, linewidth=0, alpha=0.8, legend=False,
+            )  # fmt: skip
             axis.set(xticks=[], yticks=[], xlabel="", ylabel=row if loss == losses[0] else "")
-            axis.set_title(heading + title)
+            heading = f"{loss}\n" if row == rows[0] else ""
+            axis.set_title(heading + next(iter(panel["title"]), "not run"))
             axis.set_aspect("equal", adjustable="datalim")
-        handles = [Line2D([], [], color=c, marker=m, linestyle="") for c, m in looks.values()]
+        handles = [
+            Line2D([], [], color=colours[name], marker=markers[name], linestyle="")
+            for name in classes
+        ]
         legends.append((part, handles, classes))
     return finished(figure, legends, "classes", 1, caption)
 
