@@ -169,7 +169,7 @@ def finished(
     for part, handles, names in legends:
         if not add_legend(part, handles, list(map(plain, names)), length):
             caption += f"; {len(names)} {kind}"
-    figure.supxlabel(caption)
+    figure.supxlabel(caption, wrap=True)
     return figure
 
 

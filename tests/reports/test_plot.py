@@ -345,6 +345,8 @@ def test_a_legend_fits_or_is_left_out(tmp_path, count, fits):
             box = legend.get_window_extent(renderer)
             assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
             assert box.height < figure.bbox.height / 3
+        caption = figure._supxlabel.get_window_extent(renderer)
+        assert caption.x0 >= 0 and caption.x1 <= figure.bbox.x1
         assert len(figure.legends) == fits
         assert (f"; {count} classes" in figure.get_supxlabel()) != fits
         assert figure.axes[0].get_window_extent(renderer).height > figure.bbox.height / 3
