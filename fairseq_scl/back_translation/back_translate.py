@@ -167,17 +167,12 @@ def translate(
 ) -> Texts:
     """Paraphrase the `missing` of `wanted` items, adding each batch to augmented.jsonl."""
     translators = load_translators(args)
+    done = wanted - len(missing)
     size = max(1, args.batch_size // len(texts[0]))
     translated: Texts = {}
     with (
         open(path, "ab") as file,
-        tqdm(
-            desc="back-translate",
-            total=wanted,
-            initial=wanted - len(missing),
-            unit="rows",
-            file=sys.stderr,
-        ) as progress,
+        tqdm(desc="back-translate", total=wanted, initial=done, unit="rows") as progress,
     ):
         for start in range(0, len(missing), size):
             batch = {item: texts[item.row] for item in missing[start : start + size]}

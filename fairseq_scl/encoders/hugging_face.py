@@ -125,13 +125,10 @@ def require_fitting(config: Config, weights: dict[str, torch.Tensor], folder: Pa
     for i in range(config.num_hidden_layers):
         if f"{layer}{i}.intermediate.dense.weight" not in weights:
             raise UserError(f"{path} lacks {layer}{i}.intermediate.dense.weight")
-    embeddings = f"{prefix}embeddings."
+    embeddings, positions = f"{prefix}embeddings.", config.max_position_embeddings
     shapes = {
         f"{embeddings}word_embeddings.weight": (config.vocab_size, config.hidden_size),
-        f"{embeddings}position_embeddings.weight": (
-            config.max_position_embeddings,
-            config.hidden_size,
-        ),
+        f"{embeddings}position_embeddings.weight": (positions, config.hidden_size),
         f"{layer}0.intermediate.dense.weight": (config.intermediate_size, config.hidden_size),
     }
     for name, shape in shapes.items():

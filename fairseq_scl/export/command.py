@@ -1,7 +1,6 @@
 """Turn a fine-tuned model into a folder that runs without fairseq.
 
-OUTPUT receives the model, tokenizer.json and README.md, a model card with the run's recipe and
-results.
+OUTPUT receives the model, tokenizer.json and README.md, a model card with the run's recipe.
 
     fairseq-scl export checkpoints/sst2-20-draw1 exported
 

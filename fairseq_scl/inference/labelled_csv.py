@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.inference.classifier import Prediction
-from fairseq_scl.preparation.prepare import finite
+from fairseq_scl.preparation.findings import finite
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet program may run
 

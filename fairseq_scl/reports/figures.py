@@ -4,7 +4,9 @@ Colours are told apart with every kind of colour vision (Okabe and Ito), and lin
 dashes and markers as well. All text is text: `$` begins no formula.
 """
 
+import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,33 +48,43 @@ STYLE: Any = {  # rcParams
 }
 
 
-def scatter_grid(points: DataFrame, classes: list[str], caption: str) -> Figure:
-    """Panels of points by `row` and `loss`.
+def scatter_grid(points: DataFrame, caption: str) -> Figure:
+    """Panels of points by `row` and `loss`, and a legend for each list of classes.
 
     Args:
-        points: `x`, `y`, `class`, `row`, `loss`, and `title` of the panel.
+        points: `x`, `y`, `class`, `classes` (a tuple of all), `row`, `loss`, and `title` of the
+            panel.
     """
-    rows, losses = points["row"].unique(), sorted(points["loss"].unique())
-    colours = {name: COLOURS[i % 8] for i, name in enumerate(classes)}
-    markers = {name: MARKERS[(i + i // 8) % 8] for i, name in enumerate(classes)}  # 64 differ
+    losses = sorted(points["loss"].unique())
+    groups = points.groupby("classes", sort=False)
+    counts = groups["row"].nunique()
     width = max(PAGE / 2 * len(losses), 3.3)
-    height = 2.0 + 0.7 / len(rows)
-    grid = seaborn.relplot(
-        points, x="x", y="y", row="row", col="loss", row_order=rows, col_order=losses,
-        hue="class", palette=colours, style="class", markers=markers, s=9, linewidth=0, alpha=0.8,
-        height=height, aspect=width / len(losses) / height, legend=False,
-        facet_kws={"sharex": False, "sharey": False, "despine": False},
-    )  # fmt: skip
-    titles = points.groupby(["row", "loss"])["title"].first().to_dict()
-    for (row, loss), axis in grid.axes_dict.items():
-        heading = f"{loss}\n" if row == rows[0] else ""
-        axis.set(xticks=[], yticks=[], xlabel="", ylabel=row if loss == losses[0] else "")
-        axis.set_title(heading + titles.get((row, loss), "not run"))
-        axis.set_aspect("equal", adjustable="datalim")
-    handles = [
-        Line2D([], [], color=colours[name], marker=markers[name], linestyle="") for name in classes
-    ]
-    return finished(grid.figure, handles, classes, "classes", 1, caption)
+    figure = plt.figure(figsize=(width, 2.0 * counts.sum() + 0.7 * len(groups)))
+    parts: Any = [figure]
+    if len(groups) > 1:
+        parts = figure.subfigures(len(groups), height_ratios=counts)
+    legends = []
+    for part, (classes, group) in zip(parts, groups, strict=True):
+        colours = {name: COLOURS[i % 8] for i, name in enumerate(classes)}
+        markers = {name: MARKERS[(i + i // 8) % 8] for i, name in enumerate(classes)}  # 64 differ
+        rows = group["row"].unique()
+        axes = part.subplots(len(rows), len(losses), squeeze=False).flat
+        for axis, (row, loss) in zip(axes, itertools.product(rows, losses), strict=True):
+            panel = group[(group["row"] == row) & (group["loss"] == loss)]
+            seaborn.scatterplot(
+                panel, x="x", y="y", ax=axis, hue="class", palette=colours, style="class",
+                markers=markers, s=9, linewidth=0, alpha=0.8, legend=False,
+            )  # fmt: skip
+            axis.set(xticks=[], yticks=[], xlabel="", ylabel=row if loss == losses[0] else "")
+            heading = f"{loss}\n" if row == rows[0] else ""
+            axis.set_title(heading + next(iter(panel["title"]), "not run"))
+            axis.set_aspect("equal", adjustable="datalim")
+        handles = [
+            Line2D([], [], color=colours[name], marker=markers[name], linestyle="")
+            for name in classes
+        ]
+        legends.append((part, handles, classes))
+    return finished(figure, legends, "classes", 1, caption)
 
 
 def line_grid(data: DataFrame, columns: int, x_name: str, log: bool = False) -> Figure:
@@ -128,46 +140,62 @@ def line_grid(data: DataFrame, columns: int, x_name: str, log: bool = False) -> 
     few_to_many = "–".join(str(n) for n in dict.fromkeys((draws[0], draws[-1])))
     caption = f"mean ± standard deviation over {few_to_many} draws"
     caption = "single draws" if draws == [1] else caption
-    return finished(figure, handles, losses, "losses", 3.2, caption)
+    return finished(figure, [(figure, handles, losses)], "losses", 3.2, caption)
 
 
 def finished(
-    figure: Figure, handles: list[Line2D], names: list[str], kind: str, length: float, caption: str
+    figure: Figure,
+    legends: list[tuple[Any, list[Line2D], Sequence[str]]],
+    kind: str,
+    length: float,
+    caption: str,
 ) -> Figure:
-    """Write the caption below the panels and the legend above, as many names a row as fit.
+    """Write the caption below the panels and the legends above theirs.
 
-    A legend of many names that would take more than a third of the height, or one that is wider
-    than the page, is left out; the caption says so.
+    A legend that does not fit is left out; the caption says so.
 
     Args:
+        legends: the figure or the part of it, handles and names of each.
         kind: what the names are of.
         length: of a handle, in ems.
     """
     figure.set_layout_engine("constrained")
-    figure.supxlabel(caption)
-    names = list(map(plain, names))
+    shown = [plain(name) for _, _, names in legends for name in names]
     texts = figure.findobj(Text)
-    families = fonts("".join([*names, *(plain(text.get_text()) for text in texts)]))
+    families = fonts("".join([*shown, caption, *(plain(text.get_text()) for text in texts)]))
     matplotlib.rcParams["font.family"] = families
     for text in texts:
         text.set(text=plain(text.get_text()), family=families)
+    for part, handles, names in legends:
+        if not add_legend(part, handles, list(map(plain, names)), length):
+            caption += f"; {len(names)} {kind}"
+    figure.supxlabel(caption, wrap=True)
+    return figure
+
+
+def add_legend(part: Any, handles: list[Line2D], names: list[str], length: float) -> bool:
+    """Write a legend above a figure or a part of one, as many names a row as fit.
+
+    Returns:
+        False if there is none: one of many names that would take more than a third of the height,
+        or one that is wider than the page, is left out.
+    """
 
     def legend(columns: int):
-        place: Any = "outside upper center"
-        return figure.legend(handles, names, loc=place, ncols=columns, handlelength=length)
+        place = "outside upper center"
+        return part.legend(handles, names, loc=place, ncols=columns, handlelength=length)
 
-    single = legend(1)
+    single, figure = legend(1), part.get_figure(root=True)
     size = single.get_window_extent(FigureCanvasAgg(figure).get_renderer())
     single.remove()
     space = single.columnspacing * single.prop.get_size_in_points() / 72 * figure.dpi
-    columns = min(len(names), int((figure.bbox.width + space) // (size.width + space)))
+    columns = min(len(names), int((part.bbox.width + space) // (size.width + space)))
     rows = math.ceil(len(names) / max(1, columns))
-    small = rows * size.height / len(names) < figure.bbox.height / 3
-    if columns and (small or len(names) <= len(COLOURS)):
+    small = rows * size.height / len(names) < part.bbox.height / 3
+    fits = columns > 0 and (small or len(names) <= len(COLOURS))
+    if fits:
         legend(columns)
-    else:
-        figure.supxlabel(f"{caption}; {len(names)} {kind}")
-    return figure
+    return fits
 
 
 def fonts(text: str) -> list[str]:

@@ -102,7 +102,6 @@ def embeddings(runs: DataFrame, args: argparse.Namespace) -> Figure:
     sentences = f"{'the' if rows < projection.MAX_ROWS else rows} test sentences' vectors"
     return figures.scatter_grid(
         pd.concat(panels, ignore_index=True),
-        classes=list(dict.fromkeys(shown["classes"].explode())),
         caption=f"{projection.METHODS[args.method]} of {sentences}, "
         f"draw {shown['draw'].iloc[0].partition('/')[0]}",
     )
@@ -236,6 +235,7 @@ def scatter(run: dict, method: str) -> DataFrame:
         row=run["row"],
         loss=run["loss"],
         title=f"test {run['metric']} {run['test']:.1f}",
+        classes=[tuple(run["classes"])] * len(rows),
     )
 
 

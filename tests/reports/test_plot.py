@@ -345,9 +345,33 @@ def test_a_legend_fits_or_is_left_out(tmp_path, count, fits):
             box = legend.get_window_extent(renderer)
             assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
             assert box.height < figure.bbox.height / 3
+        caption = figure._supxlabel.get_window_extent(renderer)
+        assert caption.x0 >= 0 and caption.x1 <= figure.bbox.x1
         assert len(figure.legends) == fits
         assert (f"; {count} classes" in figure.get_supxlabel()) != fits
         assert figure.axes[0].get_window_extent(renderer).height > figure.bbox.height / 3
+
+
+def test_each_list_of_classes_has_a_legend_above_its_own_panels(tmp_path):
+    write_run(tmp_path / "a", data="data/sst2")
+    write_run(tmp_path / "b", data="data/qnli")
+    path = with_classes(tmp_path, ["one", "two", "three"]) / "run" / "result.json"
+    result = json.loads(path.read_text())
+    result["config"]["task"]["data"] = "data/trec"
+    path.write_text(json.dumps(result))
+    with matplotlib.rc_context(figures.STYLE):
+        figure = drawn("embeddings", tmp_path, method="pca")
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw(renderer)
+    parts = figure.subfigs
+    names = [[text.get_text() for text in part.legends[0].get_texts()] for part in parts]
+    assert names == [["negative", "positive"], ["one", "two", "three"]]
+    assert [len(part.axes) for part in parts] == [2, 1]
+    for part in parts:
+        bottom = part.legends[0].get_window_extent(renderer).y0
+        assert bottom > max(axis.get_tightbbox(renderer).y1 for axis in part.axes)
+    first = [axis.collections[0].get_facecolors()[0].tolist() for axis in figure.axes]
+    assert first[0] == first[1] == first[2]  # colours start anew
 
 
 def test_names_are_text_and_no_formulas(tmp_path):
