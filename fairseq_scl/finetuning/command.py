@@ -15,16 +15,20 @@ last one counts. A second call goes on where the first was stopped.
 """
 
 import argparse
+from itertools import islice
 from pathlib import Path
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.finetuning.estimate import Estimate, picture
 from fairseq_scl.finetuning.finetune import FOLDS, LOSSES, MISTAKES, Found, finetune
-from fairseq_scl.preparation.find_columns import find_columns, peek
+from fairseq_scl.inference.labelled_csv import cell
+from fairseq_scl.preparation.find_columns import label_column, text_column
+from fairseq_scl.preparation.records import read_records
 from fairseq_scl.preparation.sources import delimiter_named
 from fairseq_scl.preparation.tables import UTF8, Columns, Table, check_encoding, file_table
 
 CONFUSION = "confusion.png"
+FIRST_ROWS = 100  # in which columns are looked for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,19 +110,20 @@ def read_tables(args: argparse.Namespace) -> dict[str, Table]:
     files = {"train": args.train, "valid": args.valid, "test": args.test}
     sentence, label = args.sentence, args.label
     if sentence is None or label is None:
-        header, rows = peek(args.train, delimiter, args.encoding)
-        if header:
-            text, kind = (
-                find_columns(args.train, header, rows) if sentence is None else (sentence, None)
-            )
-            sentence, label = text, label or kind
-            if label is None:
-                told = f"no column of labels; the columns are {', '.join(header)}"
-                raise UserError(f"{args.train}: {told}; name one: --label NAME")
-    names = (sentence or "sentence", *([args.sentence2] if args.sentence2 else []))
+        header, records = read_records(args.train, delimiter, args.encoding)
+        rows = [
+            dict(zip(header, map(cell, values), strict=False))
+            for _, values in islice(records, FIRST_ROWS)
+        ]
+        sentence = sentence or text_column(args.train, header, rows)
+        label = label or label_column(args.train, header, rows, sentence)
+        if label is None:
+            told = f"no column of labels; the columns are {', '.join(header)}"
+            raise UserError(f"{args.train}: {told}; name one: --label NAME")
+    names = (sentence, *([args.sentence2] if args.sentence2 else []))
     if len({*names, label}) <= len(names):
         raise UserError("--sentence, --sentence2 and --label must name different columns")
-    columns = Columns(names, label or "label", must_have_label=True)
+    columns = Columns(names, label, must_have_label=True)
     return {
         split: file_table(path, columns, delimiter, args.encoding)
         for split, path in files.items()

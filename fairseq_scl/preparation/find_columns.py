@@ -5,14 +5,11 @@ nothing is guessed: the error lists the columns and the flags that name them.
 """
 
 import calendar
-import csv
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from fairseq_scl.errors import UserError
-from fairseq_scl.preparation.tables import file_kind
 
 TEXT_NAMES = {
     "sentence", "text", "comment", "review", "tweet", "message", "post", "body", "content",
@@ -22,7 +19,6 @@ LABEL_NAMES = {
     "label", "class", "category", "topic", "sentiment", "emotion", "intent", "polarity", "target",
     "tag", "classes", "categories",
 }  # fmt: skip
-PEEK = 100  # rows to judge by
 FEW = 20  # labels, or a third of the rows if that is more
 SHORT = 3  # words on average: names of people or places, hardly sentences
 DELIMITERS = {";": ";", "\t": "tab", "|": "|"}
@@ -157,35 +153,3 @@ def _doubt(where: object, header: Sequence[str], candidates: list[str], flag: st
         return f"{where}: {held}; name one: --{flag} NAME"
     flags = " or ".join(f"--{flag} {shlex.quote(name)}" for name in candidates)
     return f"{where}: {held}; name one: {flags}"
-
-
-def peek(path: Path, delimiter: str | None, encoding: str) -> tuple[list[str], list[dict]]:
-    """The header and the first rows of a file as text; nothing if pandas cannot read it.
-
-    Whoever reads the whole file finds out where it is damaged.
-    """
-    import pandas as pd
-
-    kind = file_kind(path)
-    try:
-        if kind == ".parquet":
-            from pyarrow import parquet
-
-            file = parquet.ParquetFile(path)
-            table = next(file.iter_batches(PEEK, columns=None)).to_pandas()
-        elif kind in (".json", ".jsonl"):
-            lines = kind == ".jsonl"
-            table = pd.read_json(
-                path, lines=lines, nrows=PEEK if lines else None, encoding=encoding, dtype=False
-            ).head(PEEK)
-        else:
-            quoting = csv.QUOTE_NONE if kind == ".tsv" else csv.QUOTE_MINIMAL
-            table = pd.read_csv(
-                path, sep="\t" if kind == ".tsv" else delimiter or ",", dtype=str, nrows=PEEK,
-                encoding=encoding, keep_default_na=False, quoting=quoting, skipinitialspace=True,
-                index_col=False,
-            )  # fmt: skip
-    except (OSError, ValueError, LookupError, StopIteration):
-        return [], []
-    table = table.fillna("").astype(str).rename(columns=lambda name: str(name).strip())
-    return list(table), table.to_dict("records")
