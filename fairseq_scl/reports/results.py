@@ -216,7 +216,9 @@ class Result(Outcome):
             "mismatched": (self.test1 or {}).get(self.metric),
             "ECE before": self.calibration and self.calibration.ece_before,
             "ECE after": self.calibration and self.calibration.ece_after,
-            "per class": self.per_class and {k: v.model_dump() for k, v in self.per_class.items()},
+            "per class": {k: v.model_dump() for k, v in self.per_class.items()}
+            if self.per_class
+            else None,
             "seconds": self.seconds,
             "updates/s": self.updates_per_second,
             "peak MiB": self.peak_memory_mib,
