@@ -279,6 +279,7 @@ FLAGS = """
 --scl-queue -1 | --scl-queue -1 must be at least 0
 --scl-queue 8 --scl-no-gather | --scl-queue is common to all workers
 --regression-target | --regression-target has no classes to contrast; it needs --scl-weight 0
+--scl-weight 0 --regression-target --class-weights balanced | --class-weights: --regression-target has no classes
 --num-classes 3 | --num-classes 3
 --optimizer fused_adam --adam-betas 0.9 | --adam-betas 0.9 must be two numbers
 --optimizer fused_adam --memory-efficient-bf16 | --memory-efficient-fp16 and --memory-efficient-bf16 need --optimizer adam

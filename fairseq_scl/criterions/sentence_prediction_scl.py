@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Optional
 
 import torch
@@ -16,8 +17,10 @@ from fairseq.distributed.utils import get_data_parallel_group, get_data_parallel
 from fairseq.logging import metrics as fairseq_metrics
 from fairseq.models.roberta.model import RobertaClassificationHead
 from torch import Tensor
+from torch.nn.functional import log_softmax, nll_loss
 
 from fairseq_scl.criterions import metrics
+from fairseq_scl.criterions.class_weights import CLASS_WEIGHTS, balanced
 from fairseq_scl.criterions.gather import gather
 from fairseq_scl.criterions.queue import EmbeddingQueue
 from fairseq_scl.errors import UserError
@@ -77,6 +80,14 @@ class SentencePredictionSclConfig(SentencePredictionConfig):
             "without gradient, once there are Q (default: 0, none)"
         },
     )
+    class_weights: ChoiceEnum(CLASS_WEIGHTS) = field(  # type: ignore[valid-type]
+        default="none",
+        metadata={
+            "help": "'balanced' multiplies the cross-entropy of each training row by n / (K n_k), "
+            "where n_k of the n training rows are of its class and K is the number of classes; "
+            "neither the contrastive loss nor validation is weighted; 'none': all rows alike"
+        },
+    )
 
 
 @register_criterion("sentence_prediction_scl", dataclass=SentencePredictionSclConfig)
@@ -93,7 +104,7 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
 
     Raises:
         UserError: for lambda outside [0, 1], tau not above 0, or a regression target with a
-            contrastive term.
+            contrastive term or class weights.
     """
 
     def __init__(self, cfg: SentencePredictionSclConfig, task):
@@ -119,6 +130,12 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
         self.scl_chunk_size = cfg.scl_chunk_size
         if cfg.scl_queue < 0:
             raise UserError(f"--scl-queue {cfg.scl_queue} must be at least 0")
+        self.class_weights = str(cfg.class_weights)
+        if self.class_weights != "none":
+            if cfg.regression_target:
+                raise UserError("--class-weights: --regression-target has no classes to weigh")
+            if not hasattr(task, "rows"):
+                raise UserError("--class-weights needs --task few_shot_glue, which counts them")
         self.queue = None
         if cfg.scl_queue and cfg.scl_weight > 0:
             if not hasattr(task, "queue_memory"):
@@ -155,6 +172,11 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
                 logging_output["_by_row"] = by_row(seen["logits"].detach(), sample)
             return ce_loss, sample_size, logging_output
 
+        if model.training and self.class_weights == "balanced":
+            # added to fairseq's loss, which may hold more than cross-entropy
+            weights = self.balanced_weights.to(targets.device) - 1
+            said = log_softmax(seen["logits"], dim=-1, dtype=torch.float32)
+            ce_loss = ce_loss + nll_loss(said, targets, weights, reduction="sum")
         features = seen[self.scl_features]
         # without gradient where the contrastive loss is only watched
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.scl_weight > 0):
@@ -181,6 +203,12 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
                 **metrics.pair_statistics(features, targets, candidates),
             }
         return loss, sample_size, logging_output
+
+    @cached_property
+    def balanced_weights(self) -> Tensor:
+        """Of the training rows drawn, with the labels that they are trained on."""
+        labels, _ = self.task.rows.training_labels()
+        return balanced(torch.from_numpy(labels), len(self.task.class_names))
 
     def global_batch(
         self, features: Tensor, targets: Tensor, sample: dict

@@ -64,6 +64,7 @@ class Outcome(BaseModel):
     scl_features: str = _config("criterion", "scl_features", default="encoder")
     scl_reduction: str = _config("criterion", "scl_reduction", default="mean")
     scl_queue: Whole = _config("criterion", "scl_queue", default=0)
+    class_weights: str = _config("criterion", "class_weights", default="none")
     encoder: str = _config("model", "_name")
     batch_size: Whole | None = _config("dataset", "batch_size")
     lr: Number = _config("optimization", "lr", 0)
@@ -79,7 +80,7 @@ class Outcome(BaseModel):
         """What it was run on, how and by what measure; other losses and draws share it."""
         options = self._changed(
             "shots_sampling", "samples_per_class", "noise_ratio", "noise_replace", "scl_views",
-            "disable_validation",
+            "class_weights", "disable_validation",
         )  # fmt: skip
         if self.fold is not None:
             options.append(f"--fold K/{self.fold.partition('/')[2]}")

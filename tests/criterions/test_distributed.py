@@ -216,6 +216,7 @@ VARIANTS = {
     "sum of views": {"scl_views": 2, "scl_reduction": "sum"},
     "SCL alone": {"scl_weight": 1.0},
     "CE alone": {"scl_weight": 0.0},
+    "class weights": {"class_weights": "balanced", "balanced_weights": torch.tensor([0.6, 3.0])},
 }
 
 
@@ -497,6 +498,14 @@ def test_two_processes_share_one_queue(recipe, tmp_path):
 
 def test_two_processes_encode_in_chunks_as_one_does_in_one_piece(one, recipe, tmp_path):
     assert_the_same(of_size(2, recipe, tmp_path, "--scl-chunk-size", 4), one)
+
+
+def test_two_processes_weigh_classes_as_one_does(recipe, tmp_path):
+    more = ("--class-weights", "balanced", "--noise", "label", "--label-noise", 0.2)
+    more = (*more, "--shots-sampling", "random", "--max-update", 5)
+    criterion = build(recipe.flags(tmp_path, *more))[2]
+    assert (criterion.balanced_weights - 1).abs().min() > 0.05
+    assert_the_same(*(of_size(size, recipe, tmp_path, *more) for size in (2, 1)))
 
 
 def test_two_processes_resume_where_they_stopped(recipe, tmp_path):

@@ -401,6 +401,7 @@ def test_another_form_of_the_loss_is_another_row_beside_the_same_ce(tree, option
         ("task", {"noise_ratio": 1, "noise_replace": True}, "--noise-ratio 1 --noise-replace"),
         ("task", {"shots_sampling": "balanced"}, "--shots-sampling balanced"),
         ("task", {"samples_per_class": 4}, "--samples-per-class 4"),
+        ("criterion", {"class_weights": "balanced"}, "--class-weights balanced"),
     ],
 )
 def test_other_options_are_another_setting(tree, part, option, told):
