@@ -3,6 +3,8 @@
 import argparse
 import importlib
 import logging
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,14 +38,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand named first in `arguments` (default: the command line)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        match arguments:
-            case ["train", *flags]:
-                train(flags)
-            case ["user-dir"]:
-                print(PACKAGE)
-            case _:
-                with without_chatter():
-                    run(arguments)
+        try:
+            dispatch(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; at exit Python flushes once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "fairseq":
             raise
@@ -51,6 +52,18 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:  # a full disk, a folder that may not be written
         told = error.strerror or error
         raise UserError(f"{error.filename or arguments[0]}: {told}") from None
+
+
+def dispatch(arguments: list[str]) -> None:
+    """Run `train`, `user-dir` or one of `COMMANDS`."""
+    match arguments:
+        case ["train", *flags]:
+            train(flags)
+        case ["user-dir"]:
+            print(PACKAGE)
+        case _:
+            with without_chatter():
+                run(arguments)
 
 
 def train(flags: list[str]) -> None:
@@ -61,6 +74,7 @@ def train(flags: list[str]) -> None:
         run(["flags"])
         print("\nAll other flags: fairseq-train --help")
         return
+    logging.raiseExceptions = False  # training goes on when nobody reads its log any more
     from fairseq_cli.train import cli_main
 
     from fairseq_scl import plugin  # noqa: F401

@@ -2,8 +2,10 @@
 
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +132,38 @@ def test_every_command_explains_itself(command, capsys):
         main([command, "--help"])
     assert stop.value.code == 0
     assert "fairseq-scl " + command in capsys.readouterr().out
+
+
+def without_reader(*arguments: object) -> subprocess.CompletedProcess:
+    """Run fairseq-scl as `| head` leaves it: its reader is gone before anything is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    finished = subprocess.run(
+        [Path(sys.executable).with_name("fairseq-scl"), *map(str, arguments)],
+        stdout=writer, stderr=subprocess.PIPE, text=True, input="fine\n" * 3000, cwd=ROOT,
+        env=os.environ | {"PYTHONUNBUFFERED": ""},
+    )  # fmt: skip
+    os.close(writer)
+    return finished
+
+
+PIPED = ["flags", "--help", "user-dir", "train --help", "report RUNS", "predict RUNS/ce/1 -"]
+
+
+@pytest.mark.parametrize("command", PIPED)
+def test_a_reader_that_leaves_is_no_error(runs, command):
+    finished = without_reader(*command.replace("RUNS", str(runs)).split())
+    assert finished.returncode == 141
+    assert "rror" not in finished.stderr and "Traceback" not in finished.stderr
+
+
+def test_training_goes_on_when_the_reader_of_its_log_leaves(recipe, tmp_path):
+    flags = recipe.flags(tmp_path / "run")
+    at = flags.index("--user-dir")
+    finished = without_reader("train", *flags[:at], *flags[at + 2 :])
+    assert finished.returncode == 141
+    assert "Broken" not in finished.stderr and "Traceback" not in finished.stderr, finished.stderr
+    assert (tmp_path / "run" / "checkpoint_best.pt").is_file()
 
 
 def test_an_unwritable_place_is_told_in_one_line(encoder, tmp_path):
