@@ -77,10 +77,7 @@ def test_the_wheel_alone_goes_from_sentences_to_labels(wheel, encoder, tmp_path)
     run("train", "data", *flags)
     code = (
         "import importlib.resources as r\n"
-        "from hydra import compose, initialize_config_module as i\n"
-        "assert (r.files('fairseq_scl') / 'configs' / 'finetune.yaml').is_file()\n"
-        "from fairseq.dataclass.initialize import hydra_init; hydra_init('finetune')\n"
-        "with i('fairseq_scl.configs', version_base='1.1'): compose('finetune')"
+        "assert (r.files('fairseq_scl') / 'configs' / 'finetune.yaml').is_file()"
     )
     command = [python, "-c", code]
     subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment)
