@@ -304,3 +304,13 @@ def test_glue_is_prepared_from_the_hub(tmp_path, monkeypatch, encoder, capsys):
     assert said["splits"]["valid1"]["file"] == "hf:nyu-mll/glue:mnli, validation_mismatched"
     assert said["splits"]["valid1"]["published_rows"] == 9832
     assert "validation_matched: warning: valid has 6 rows" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_no_data_set(tmp_path):
+    (tmp_path / "noise.bin").write_bytes(b"\xff\x00" * 50)
+    columns = dict.fromkeys(("train", "valid", "test"), TEXT)
+    with pytest.raises(UserError) as error:
+        hub_tables(str(tmp_path), columns, dict.fromkeys(columns))
+    told = "a folder must hold a data set's files, such as train.csv; --train names a file"
+    assert str(error.value).endswith(told)
+    assert "download" not in str(error.value)
