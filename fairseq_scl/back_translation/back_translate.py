@@ -213,12 +213,7 @@ def chosen_rows(args: argparse.Namespace, available: int, regression: bool) -> l
     if args.manifest:
         return sorted({row for path in args.manifest for row in read_rows(path, available)})
     draws = [
-        Choices(
-            num_shots=args.num_shots,
-            shots_seed=seed,
-            shots_sampling=args.shots_sampling,
-            regression=regression,
-        )
+        Choices("given", args.num_shots, seed, args.shots_sampling, regression=regression)
         for seed in args.shots_seed
     ]
     return np.unique([Rows(args.data, draw).of("train").rows for draw in draws]).tolist()

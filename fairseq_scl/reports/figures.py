@@ -166,9 +166,9 @@ def finished(
     matplotlib.rcParams["font.family"] = families
     for text in texts:
         text.set(text=plain(text.get_text()), family=families)
-    for part, handles, names in legends:
-        if not add_legend(part, handles, list(map(plain, names)), length):
-            caption += f"; {len(names)} {kind}"
+    for part, handles, shown in legends:
+        if not add_legend(part, handles, list(map(plain, shown)), length):
+            caption += f"; {len(shown)} {kind}"
     figure.supxlabel(caption, wrap=True)
     return figure
 
