@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fairseq_scl.inference.calibration import probabilities_of
+
 CONFIDENCE = 0.95
 
 
@@ -15,14 +17,23 @@ class Estimate:
 
     Attributes:
         classes: in the order of their ids.
-        labels, said: class ids `(rows,)` int64, true and predicted.
-        probabilities: `(rows,)` float64, of what was said.
+        labels: the true class ids, `(rows,)` int64.
+        logits: what the model says, `(rows, classes)` float.
     """
 
     classes: Sequence[str]
     labels: np.ndarray
-    said: np.ndarray
-    probabilities: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def said(self) -> np.ndarray:
+        """The predicted class ids, `(rows,)` int64."""
+        return self.logits.argmax(1)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """How sure the model is of what it says, `(rows,)`, before any calibration."""
+        return probabilities_of(self.logits).max(1)
 
     @property
     def accuracy(self) -> float:

@@ -18,9 +18,11 @@ from fairseq_scl.files import sha256
 from fairseq_scl.finetuning.estimate import Estimate
 from fairseq_scl.finetuning.recipe import train_flags
 from fairseq_scl.finetuning.training import train_all
+from fairseq_scl.inference.calibration import calibrate
 
 FOLDS = 5
 MISTAKES = 5
+BATCH_SIZE = 64  # sentences, of the test set
 LOSSES = ("ce+scl", "ce")
 CACHE = "FAIRSEQ_SCL_CACHE"
 
@@ -151,6 +153,8 @@ def number_of_folds(asked: int | None, smallest: int, tested: bool) -> int:
         return 0 if tested or possible < 2 else possible
     if asked == 1 or asked < 0:
         raise UserError(f"--folds {asked} must be at least 2, or 0 for none")
+    if asked and tested:
+        raise UserError("--folds is for data without --valid and --test, which tell more")
     if asked > smallest:
         raise UserError(f"--folds {asked}: the rarest class has only {smallest} rows")
     return asked
@@ -168,18 +172,16 @@ def estimate(data: Path, tested: dict[Path, Rows], split: str) -> tuple[Estimate
     from fairseq_scl.inference.classifier import load
 
     sentences: list[Sequence[str]] = []
-    labels, said, probabilities = [], [], []
+    labels, logits = [], []
     for folder, rows in tested.items():
         source, numbers = rows.of(split)
         lines = (data / "text" / f"{source}.jsonl").read_text(encoding="utf-8").splitlines()
         texts = [json.loads(lines[number]) for number in numbers]
         classifier = load(folder)
-        for prediction in classifier.predict(texts):
-            said.append(classifier.classes.index(str(prediction.label)))
-            probabilities.append(prediction.probabilities[str(prediction.label)])
+        logits += [prediction.logits for prediction in classifier.predict(texts)]
         labels += rows.labels(source)[numbers].tolist()
         sentences += texts
-    found = Estimate(classifier.classes, np.array(labels), np.array(said), np.array(probabilities))
+    found = Estimate(classifier.classes, np.array(labels), np.stack(logits))
     return found, sentences
 
 
@@ -215,6 +217,9 @@ def finetune(
     """
     import torch
 
+    from fairseq_scl.models import saved
+    from fairseq_scl.studies.evaluate import evaluate, is_evaluated
+
     cpu = not torch.cuda.is_available() if cpu is None else cpu
     jobs = jobs or (os.cpu_count() or 1 if cpu else 1)
     folder = encoder_named(encoder)
@@ -231,16 +236,19 @@ def finetune(
     if dry_run:
         return Found(output, None, "nothing was trained", [])
     train_all({**runs.folds, output: runs.model}, jobs)
+    found, sentences = None, list[Sequence[str]]()
+    basis = "no estimate: there is nothing to test on"
     if heldout:
-        tested = {output: Rows(data, Choices())}
         basis = f"{prepared.splits[heldout].rows} {heldout} rows"
         if heldout == "valid":
             basis += ", which also chose the state: an optimistic estimate"
+        found, sentences = estimate(data, {output: Rows(data, Choices())}, heldout)
     elif folds:
+        basis = f"{folds}-fold cross-validation over {prepared.splits['train'].rows} rows"
         parts = {at: f"{fold}/{folds}" for fold, at in enumerate(runs.folds, 1)}
         tested = {at: Rows(data, Choices("folds", fold=part)) for at, part in parts.items()}
-        basis = f"{folds}-fold cross-validation over {prepared.splits['train'].rows} rows"
-    else:
-        return Found(output, None, "nothing to test on: a class has a single row", [])
-    found, sentences = estimate(data, tested, heldout or "test")
+        found, sentences = estimate(data, tested, "test")
+        calibrate(saved.checkpoint_of(output), found.logits, found.labels, "folds")
+    if not is_evaluated(output, saved.checkpoint_of(output)):
+        evaluate(output, "test" if heldout == "test" else None, BATCH_SIZE)
     return Found(output, found, basis, sentences)

@@ -160,9 +160,9 @@ def finished(
         length: of a handle, in ems.
     """
     figure.set_layout_engine("constrained")
-    shown = [plain(name) for _, _, names in legends for name in names]
     texts = figure.findobj(Text)
-    families = fonts("".join([*shown, caption, *(plain(text.get_text()) for text in texts)]))
+    letters = [plain(name) for _, _, names in legends for name in names]
+    families = fonts("".join([*letters, caption, *(plain(text.get_text()) for text in texts)]))
     matplotlib.rcParams["font.family"] = families
     for text in texts:
         text.set(text=plain(text.get_text()), family=families)

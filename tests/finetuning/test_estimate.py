@@ -14,9 +14,10 @@ from fairseq_scl.finetuning.estimate import Estimate, picture
 def estimates(draw):
     classes = [f"class {i}" for i in range(draw(st.integers(2, 5)))]
     rows = draw(st.integers(1, 40))
-    some = st.lists(st.integers(0, len(classes) - 1), min_size=rows, max_size=rows)
-    sure = st.lists(st.floats(0, 1), min_size=rows, max_size=rows)
-    return Estimate(classes, np.array(draw(some)), np.array(draw(some)), np.array(draw(sure)))
+    labels = st.lists(st.integers(0, len(classes) - 1), min_size=rows, max_size=rows)
+    row = st.lists(st.floats(-9, 9), min_size=len(classes), max_size=len(classes))
+    logits = st.lists(row, min_size=rows, max_size=rows)
+    return Estimate(classes, np.array(draw(labels)), np.array(draw(logits)))
 
 
 def share(part, whole):
@@ -61,6 +62,6 @@ def test_mistakes_are_the_surest_first(made, most):
 
 def test_the_picture_is_written_whatever_the_classes_are_called(tmp_path):
     names = ["$5 or $6", "no", "schön"]
-    made = Estimate(names, np.array([0, 1, 2]), np.array([0, 1, 1]), np.ones(3))
+    made = Estimate(names, np.array([0, 1, 2]), np.eye(3)[[0, 1, 1]])
     picture(made, tmp_path / "confusion.png")
     assert min(Image.open(tmp_path / "confusion.png").size) > 300

@@ -11,6 +11,7 @@ from fairseq_scl import load
 from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
 from fairseq_scl.finetuning.finetune import number_of_folds
+from fairseq_scl.inference import calibration
 from fairseq_scl.models import saved
 from fairseq_scl.preparation.tables import Columns, read_file
 
@@ -48,6 +49,8 @@ def test_a_table_becomes_a_model_an_estimate_and_predictions(call, tmp_path, cap
     model = tmp_path / "model"
     assert (model / "confusion.png").is_file() and (model / "checkpoint_last.pt").is_file()
     assert [p.label for p in load(model).predict(["a joy", "a bore"])]
+    assert calibration.read(model / "checkpoint_last.pt").fitted_on == "folds"
+    assert json.loads((model / "result.json").read_text())["calibration"]["rows"] == 40
     stamps = {path: path.stat().st_mtime_ns for path in model.rglob("checkpoint*.pt")}
     assert len(stamps) == 3
     call(table, "--folds", 2, "--jobs", 2)  # nothing is trained twice
@@ -115,7 +118,8 @@ def test_folds_are_five_where_nothing_else_tells_and_never_more_than_rows_of_a_c
     assert number_of_folds(None, 3, tested=False) == 3
     assert number_of_folds(None, 1, tested=False) == 0
     assert number_of_folds(None, 20, tested=True) == 0
-    assert number_of_folds(4, 20, tested=True) == 4
+    with pytest.raises(UserError, match="--folds is for data without"):
+        number_of_folds(4, 20, tested=True)
 
 
 def test_the_same_rows_in_jsonl_are_found_by_content(call, tmp_path, capsys):
