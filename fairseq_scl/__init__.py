@@ -6,6 +6,7 @@ fairseq at work, importing the package (or `fairseq_scl.loss`) stays light; a sc
 fairseq as a library imports `fairseq_scl.plugin`.
 
     from fairseq_scl import load                                  a fine-tuned model
+    from fairseq_scl import SclClassifier                         scikit-learn's estimator
     from fairseq_scl.loss import supervised_contrastive_loss      the loss
     from fairseq_scl.reports import frame                         results as a table
 """
@@ -17,13 +18,18 @@ if "fairseq" in sys.modules:
     from fairseq_scl import plugin  # noqa: F401
 
 if TYPE_CHECKING:
+    from fairseq_scl.finetuning.estimator import SclClassifier as SclClassifier
     from fairseq_scl.inference.classifier import load as load
 
-__all__ = ["load"]
+__all__ = ["SclClassifier", "load"]
 
 
 def __getattr__(name: str):
-    """`load`, which imports torch and fairseq, when it is asked for."""
+    """What imports torch, fairseq or scikit-learn, when it is asked for."""
+    if name == "SclClassifier":
+        from fairseq_scl.finetuning.estimator import SclClassifier
+
+        return SclClassifier
     if name == "load":
         from fairseq_scl.inference.classifier import load
 

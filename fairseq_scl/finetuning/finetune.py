@@ -197,6 +197,7 @@ def finetune(
     cpu: bool | None = None,
     more: Sequence[str] = (),
     dry_run: bool = False,
+    verbose: bool = True,
 ) -> Found:
     """Fine-tune an encoder on tables of labelled sentences.
 
@@ -211,6 +212,7 @@ def finetune(
         cpu: leave a GPU alone; default: where there is none.
         more: further flags of fairseq-train; they win.
         dry_run: print the commands only.
+        verbose: print the command that runs, and show a progress bar.
 
     Raises:
         UserError: in one line, for whatever cannot be used or fails.
@@ -231,11 +233,12 @@ def finetune(
     folds = number_of_folds(folds, int(counts.min()), bool(heldout))
     runs = plan(output, folder, prepared, loss=loss, folds=folds, seed=seed, cpu=cpu, more=more)
     user_dir = ["--user-dir", str(Path(__file__).parent.parent)]
-    for flags in [*runs.folds.values(), runs.model] if dry_run else [runs.model]:
+    shown = [*runs.folds.values(), runs.model] if dry_run else [runs.model]
+    for flags in shown if verbose else []:
         print(shlex.join(["fairseq-train", *flags, *user_dir]), end="\n\n")
     if dry_run:
         return Found(output, None, "nothing was trained", [])
-    train_all({**runs.folds, output: runs.model}, jobs)
+    train_all({**runs.folds, output: runs.model}, jobs, verbose)
     found, sentences = None, list[Sequence[str]]()
     basis = "no estimate: there is nothing to test on"
     if heldout:

@@ -19,12 +19,13 @@ UPDATES = re.compile(r"num_updates[= ](\d+)")
 ERROR = "fairseq-scl: error: "
 
 
-def train_all(runs: dict[Path, list[str]], jobs: int) -> None:
+def train_all(runs: dict[Path, list[str]], jobs: int, verbose: bool) -> None:
     """Train what is not trained yet.
 
     Args:
         runs: by the folder of each run its flags of fairseq-train.
-        jobs: how many at a time; they share the cores.
+        jobs: how many at a time; they share the cores, or as many as OMP_NUM_THREADS says.
+        verbose: show a progress bar.
 
     Raises:
         UserError: if one fails, with its last words; the others are stopped.
@@ -33,9 +34,10 @@ def train_all(runs: dict[Path, list[str]], jobs: int) -> None:
     if not waiting:
         return
     processes: list[subprocess.Popen] = []
-    threads = max(1, (os.cpu_count() or 1) // min(jobs, len(waiting)))
+    cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    threads = max(1, cores // min(jobs, len(waiting)))
     total = sum(map(updates, waiting.values()))
-    with tqdm(total=total, desc="train", unit="update") as progress:
+    with tqdm(total=total, desc="train", unit="update", disable=not verbose) as progress:
 
         def one(folder: Path, flags: list[str]) -> None:
             processes.append(process := start(flags, threads))
