@@ -31,6 +31,7 @@ COMMANDS = {
     "report": ("reports.report", "a table of evaluated runs"),
     "plot": ("reports.plot", "pictures of evaluated runs: embeddings, curves, N, noise"),
 }
+TAKE_FLAGS = (["finetune"], ["study"])  # of others after --, in args.rest
 PACKAGE = Path(__file__).parent  # for --user-dir; it also holds configs/
 
 
@@ -106,18 +107,13 @@ def run(arguments: list[str]) -> None:
             subparser.set_defaults(run=implementation.run)
         else:
             subparsers.add_parser(name, help=summary)
-    arguments, rest = cut(arguments)
-    args = parser.parse_args(arguments)
-    if rest and not hasattr(args, "rest"):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    args.rest = rest
+    if arguments[:1] in TAKE_FLAGS:
+        at = arguments.index("--") if "--" in arguments else len(arguments)
+        args = parser.parse_args(arguments[:at])
+        args.rest = arguments[at + 1 :]
+    else:
+        args = parser.parse_args(arguments)
     args.run(args)
-
-
-def cut(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """What stands before `--`, and after it, which is `args.rest` of commands that take it."""
-    at = arguments.index("--") if "--" in arguments else len(arguments)
-    return arguments[:at], arguments[at + 1 :]
 
 
 class Parser(argparse.ArgumentParser):

@@ -113,5 +113,12 @@ if [ "$runs/tsne.png" -nt "${folders[-1]}/result.json" ]; then
 else
   fairseq-scl plot embeddings "$runs" --output "$runs/tsne.png"
 fi
+if [ "$data" = sample ]; then
+  step "the same from a table, in one command"
+  sample=$(fairseq-scl user-dir)/sample_data
+  fairseq-scl finetune "$sample/train.tsv" --test "$sample/test.tsv" --encoder "$imported" --output "$output/model-$(basename "$imported")"
+  printf '%s\n' "a joy to watch" "two hours I want back" "the soup was cold again" |
+    fairseq-scl predict "$output/model-$(basename "$imported")"
+fi
 step "watch the curves"
 echo "$PWD/.venv/bin/tensorboard --logdir $runs"

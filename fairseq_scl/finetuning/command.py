@@ -78,7 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the fairseq-train commands, train nothing"
     )
-    parser.set_defaults(rest=[])
 
 
 def run(args: argparse.Namespace) -> None:

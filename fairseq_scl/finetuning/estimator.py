@@ -209,7 +209,7 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _hold(self, files: dict[str, bytes]) -> None:
         self.files_ = files
-        self._model: "Classifier | None" = None
+        self._model: Classifier | None = None
 
     def _write(self, folder: Path) -> None:
         for name, content in self.files_.items():

@@ -353,7 +353,6 @@ def add_common(parser: argparse.ArgumentParser, kind: Kind) -> None:
     add("--output", metavar="DIR", type=place, default="studies", help=told)
     add("--dry-run", action="store_true", help="print the commands, run none")
     parser.epilog = "after --: KEY=VALUE ..., overrides of configs/, in the syntax of Hydra"
-    parser.set_defaults(rest=[])
 
 
 def add_list(parser, flag: str, metavar: str, default: str, one: Callable, told: str) -> None:

@@ -156,7 +156,8 @@ def test_long_texts_are_averaged_over_windows(loaded):
         alone = [loaded._run([torch.tensor(ids)])[0] for ids in expected]
         logits = sum(logits.numpy() for logits, _ in alone) / count
         embedding = sum(embedding.numpy() for _, embedding in alone) / count
-        shares = np.exp(logits) / np.exp(logits).sum()
+        shares = np.exp(logits / loaded.temperature)
+        shares /= shares.sum()
         np.testing.assert_allclose(list(found.probabilities.values()), shares, atol=1e-5)
         np.testing.assert_allclose(found.embedding, embedding, atol=1e-5)
 
@@ -422,7 +423,9 @@ def test_no_label_is_a_formula(label, shown):
 def test_delimiter_encoding_and_threshold_of_a_spreadsheet(trained, loaded, tmp_path, capsys):
     path, output = tmp_path / "in.csv", tmp_path / "out.csv"
     path.write_text("id;text\n1;a café; \n".replace("; \n", "\n"), encoding="cp1252")
-    with pytest.raises(SystemExit, match=r"in.csv, row 2: not UTF-8 .*; --encoding names another$"):
+    with pytest.raises(
+        SystemExit, match=r"in.csv, row 2: not UTF-8 .*; --encoding names another, such as"
+    ):
         main(["predict", str(trained), str(path), "--delimiter", ";"])
     with pytest.raises(SystemExit, match=r"one column, 'id;text'; is it --delimiter ';'\?$"):
         main(["predict", str(trained), str(path), "--encoding", "cp1252"])
@@ -481,7 +484,7 @@ def test_a_large_spreadsheet_is_never_held_whole(loaded, tmp_path, monkeypatch):
     [
         ("in.csv", "what,why\na b,c d\n", [],
          "the columns are what, why; name one: --sentence what or --sentence why"),
-        ("in.csv", "text,text\na b,c d\n", [], "in.csv: 2 columns 'text'"),
+        ("in.csv", "text,text\na b,c d\n", [], "in.csv: there are 2 columns 'text'"),
         ("in.csv", "text\n", [], "in.csv has no rows"),
         ("in.csv", "", [], "in.csv is empty"),
         ("in.tsv", "text\tid\nfine\t1\t2\n", [], "in.tsv, row 2: 3 fields, there are 2 columns"),

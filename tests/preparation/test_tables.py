@@ -528,7 +528,7 @@ def test_a_column_that_stands_there_twice(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.xlsx", "a.XLS", "a.ods"])
 def test_a_spreadsheet(tmp_path, name):
-    told = f"{tmp_path / name}: save the spreadsheet as 'CSV UTF-8' and give that"
+    told = f"{tmp_path / name}: save it as CSV (UTF-8) in the spreadsheet program"
     assert message(read_file, tmp_path / name, SINGLE) == told
 
 

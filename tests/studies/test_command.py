@@ -163,7 +163,7 @@ def test_help_lists_every_option(name, capsys):
         ("few-shot --draws many", "--draws: many must be a whole number"),
         ("few-shot --jobs 0", "--jobs: 0 must be a whole number"),
         ("few-shot --encoder nowhere", "nowhere must be a folder"),
-        ("few-shot --tsaks CoLA", "unrecognized arguments: --tsaks; did you mean --tasks?"),
+        ("few-shot --tsaks CoLA", "unrecognized arguments: --tsaks CoLA; did you mean --tasks?"),
         ("few-shot --scl-weight 2", "--scl-weight: 2 must be a number in [0, 1]"),
         ("full --tasks", "--tasks: expected at least one argument"),
         ("noise --temperatures hot", "--temperatures: hot must be a number above 0"),
@@ -183,7 +183,7 @@ def test_a_wrong_option_is_told_in_one_line(arguments, told, tmp_path, capsys, m
 
 def test_a_word_that_overrides_nothing_is_told_in_one_line():
     with pytest.raises(SystemExit, match="error: sample must be KEY=VALUE"):
-        main(["study", "few-shot", "--dry-run", "sample"])
+        main(["study", "few-shot", "--dry-run", "--", "sample"])
 
 
 def test_an_output_that_cannot_be_is_told_in_one_line(tmp_path, monkeypatch):
