@@ -208,8 +208,16 @@ def test_the_quickstart_ends_with_a_table_and_a_picture(encoder, tmp_path):
     ).split()
     first = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=500)
     assert first.returncode == 0, first.stderr[-2000:]
-    assert first.stdout.count("fairseq-train ") == 2
-    for told in ("N 20,", "| CE | 1 |", "| CE+SCL", "tsne.png", "tensorboard --logdir"):
+    assert first.stdout.count("fairseq-train ") == 3
+    for told in (
+        "N 20,",
+        "| CE | 1 |",
+        "| CE+SCL",
+        "tsne.png",
+        "200 test rows",
+        '{"label": ',
+        "tensorboard --logdir",
+    ):
         assert told in " ".join(first.stdout.split())  # the table is padded
     second = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=500)
     assert second.returncode == 0

@@ -17,7 +17,7 @@ from fairseq_scl.errors import UserError
 from fairseq_scl.files import sha256
 from fairseq_scl.finetuning.estimate import Estimate
 from fairseq_scl.finetuning.recipe import train_flags
-from fairseq_scl.finetuning.training import train_all
+from fairseq_scl.finetuning.training import is_trained, train_all
 from fairseq_scl.inference.calibration import calibrate
 
 FOLDS = 5
@@ -234,7 +234,9 @@ def finetune(
     runs = plan(output, folder, prepared, loss=loss, folds=folds, seed=seed, cpu=cpu, more=more)
     user_dir = ["--user-dir", str(Path(__file__).parent.parent)]
     shown = [*runs.folds.values(), runs.model] if dry_run else [runs.model]
-    for flags in shown if verbose else []:
+    if not verbose or (not dry_run and is_trained(output, runs.model)):
+        shown = []
+    for flags in shown:
         print(shlex.join(["fairseq-train", *flags, *user_dir]), end="\n\n")
     if dry_run:
         return Found(output, None, "nothing was trained", [])
