@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models, and several processes on two cores
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test waits for the hub; some have one of their own
+settings.register_profile("untimed", deadline=None)  # a first call may import a library
+settings.load_profile("untimed")
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 PACKAGE = ROOT / "fairseq_scl"

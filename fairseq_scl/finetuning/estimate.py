@@ -75,15 +75,14 @@ class Estimate:
 
 def picture(estimate: Estimate, path: Path) -> None:
     """Write the confusion matrix as a picture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
     from sklearn.metrics import ConfusionMatrixDisplay
 
     size = max(4.0, 0.6 * len(estimate.classes) + 2)
     names = [name.replace("$", r"\$") for name in estimate.classes]
+    figure = Figure((size + 1, size), dpi=150)
+    axes = figure.subplots()
     shown = ConfusionMatrixDisplay(estimate.confusion, display_labels=names)
-    shown.plot(cmap="Blues", colorbar=False, xticks_rotation=45 if len(names) > 2 else 0)
-    shown.figure_.set_size_inches(size + 1, size)
-    shown.ax_.set(xlabel="predicted", ylabel="true")
-    shown.figure_.savefig(path, bbox_inches="tight", dpi=150)
+    shown.plot(cmap="Blues", colorbar=False, xticks_rotation=45 if len(names) > 2 else 0, ax=axes)
+    axes.set(xlabel="predicted", ylabel="true")
+    figure.savefig(path, bbox_inches="tight")
