@@ -95,6 +95,10 @@ def test_a_command_takes_its_flags(words):
         case ["fairseq-scl", "user-dir"]:
             pass
         case ["fairseq-scl", command, *arguments]:
+            if [command] in cli.TAKE_FLAGS and "--" in arguments:
+                arguments, more = split_at(arguments)
+                if command == "finetune":
+                    configure(["data", "--user-dir", str(PACKAGE), "--arch", "minilm_l6", *more])
             parser_of(command).parse_args(arguments)
         case ["fairseq-train", *flags]:
             configure(flags)
@@ -107,6 +111,12 @@ def test_a_command_takes_its_flags(words):
             require_options(ROOT / script, arguments)
         case [program, *_]:
             assert program in OTHERS
+
+
+def split_at(words: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before `--`, and after it."""
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:

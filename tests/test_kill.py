@@ -5,12 +5,14 @@ import os
 import random
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 
 import torch
 from conftest import train
 from test_back_translate import models, pairs  # noqa: F401  (fixtures)
+from tqdm import tqdm
 
 from fairseq_scl.cli import main
 
@@ -20,6 +22,7 @@ FORK = multiprocessing.get_context("fork")  # the child has everything imported 
 def silent(work, arguments) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.dup2(2, 1)
+    tqdm.set_lock(threading.RLock())  # tqdm's own is shared by forks: who is killed may hold it
     work(arguments)
 
 

@@ -5,7 +5,7 @@ import json
 import shlex
 
 import pytest
-from conftest import PACKAGE, configure
+from conftest import PACKAGE, configure, last_validation
 
 from fairseq_scl import load
 from fairseq_scl.cli import main
@@ -77,6 +77,17 @@ def test_with_validation_and_test_the_best_state_is_tested(call, tmp_path, capsy
     said = classifier.predict([row.sentences[0] for row in ROWS[:25]])
     right = sum(p.label == row.label for p, row in zip(said, ROWS[:25], strict=True))
     assert f"accuracy {right / 25:.1%}" in told
+
+
+@pytest.mark.integration
+def test_patience_ends_a_training_that_gets_no_better(call, tmp_path):
+    table = write(tmp_path / "train.csv")
+    still = ("--", "--lr", "0", "--max-update", "60", "--total-num-update", "60")
+    every = ("--validate-interval-updates", "5", "--save-interval-updates", "5", "--patience", "2")
+    call(table, "--valid", table, short=(*still, *every))
+    log = (tmp_path / "model" / "train.log").read_text()
+    assert "early stop since valid performance hasn't improved for last 2 runs" in log
+    assert last_validation(log)["num_updates"] == 15  # the first is the best, two are no better
 
 
 @pytest.mark.integration
