@@ -22,6 +22,7 @@ COMMANDS = {
         "back_translation.back_translate",
         "paraphrase training sentences by way of a language",
     ),
+    "recipe": ("finetuning.recipe", "the flags of fairseq-train for an encoder and so many rows"),
     "flags": ("flags", "what the plugin adds to the flags of fairseq-train"),
     "verify": ("data.manifest", "check that a run used the rows that its manifest says"),
     "study": ("studies.command", "the paper's tables: many runs, each made once"),

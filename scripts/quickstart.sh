@@ -64,25 +64,14 @@ if [ ! -e "$prepared" ]; then
   fairseq-scl prepare "$prepared" --encoder "$imported" --data "$data" ${glue_dir:+--glue-dir "$glue_dir"}
 fi
 
-updates=$((shots < 60 ? 60 : 140))
 runs=$output/runs/$name-$shots
+flags=$(fairseq-scl recipe "$imported" "$shots" --validate)
+mapfile -t recipe <<<"$flags"
 train() { # folder, lambda, draw
   local command=(
-    fairseq-train "$prepared" --user-dir fairseq_scl --save-dir "$1"
-    --task few_shot_glue --protocol "$protocol" --num-shots "$shots" --shots-seed "$3"
-    --criterion sentence_prediction_scl --scl-weight "$2" --scl-temperature 0.3
-    $(cat "$imported/train_flags.txt") --finetune-from-model "$imported/model.pt"
-    --optimizer fused_adam --adam-betas "(0.9, 0.98)" --adam-eps 1e-06 --weight-decay 0.1 --clip-norm 0.0
-    --lr 1e-4 --lr-scheduler polynomial_decay --warmup-updates $((updates * 6 / 100))
-    --total-num-update "$updates" --max-update "$updates"
-    --batch-size 16 --required-batch-size-multiple 1 --batch-size-valid 64 --seed "$3"
-    --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric
-    --validate-interval-updates 20 --save-interval-updates 20 --keep-interval-updates 1
-    --validate-interval 1000 --save-interval 1000
-    --no-epoch-checkpoints --no-last-checkpoints --no-save-optimizer-state
-    --num-workers 0 --log-format simple --log-interval 10 --tensorboard-logdir "$1/tensorboard"
+    fairseq-train "$prepared" --user-dir fairseq_scl --save-dir "$1" --tensorboard-logdir "$1/tensorboard"
+    "${recipe[@]}" --protocol "$protocol" --num-shots "$shots" --shots-seed "$3" --seed "$3" --scl-weight "$2"
   )
-  python -c 'import sys, torch; sys.exit(torch.cuda.is_available())' && command+=(--cpu)
   rm -rf "$1"
   mkdir -p "$1"
   printf '%q ' "${command[@]}"

@@ -29,6 +29,10 @@ SUBSTITUTIONS = {
     '"$(fairseq-scl user-dir)"': f"'{PACKAGE}'",
     '"$(fairseq-scl user-dir)/configs"': f"'{PACKAGE}/configs'",
     "$(cat encoders/minilm/train_flags.txt)": "--arch minilm_l6 --max-positions 512 --init-token 0",
+    # the rest of what it prints is parsed in test_recipe.py
+    "$(fairseq-scl recipe encoders/minilm 20 --validate)": (
+        "--task few_shot_glue --arch minilm_l6 --criterion sentence_prediction_scl"
+    ),
     "$PWD": str(ROOT),
 }
 

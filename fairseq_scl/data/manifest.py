@@ -10,6 +10,7 @@ This command makes all of it again from DATA and compares.
 import argparse
 import hashlib
 import json
+from collections.abc import Iterator
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Annotated
@@ -66,6 +67,7 @@ class Manifest(BaseModel):
     Attributes:
         files: the sha256 of each prepared file, by its path in DATA.
         flipped: the noisy label of each training row that has one.
+        in_train: of each other split how many of its rows have the tokens of a training row.
         translations: sha256 of the token ids of back-translations.
         sha256: of all the others.
     """
@@ -75,6 +77,7 @@ class Manifest(BaseModel):
     choices: Choices
     splits: dict[Name, Split]
     flipped: dict[int, int]
+    in_train: dict[Name, int]
     translations: Digest | None = None
     sha256: Digest
 
@@ -112,6 +115,7 @@ def make(rows: Rows, splits: list[str]) -> Manifest:
             for name, split in found.items()
         },
         flipped={int(found["train"].rows[at]): int(labels[at]) for at in flipped.tolist()},
+        in_train=in_train(rows, [split for split in found if split != "train"]),
         sha256=NO_DIGEST,
     )
     if choices.noise == "back-translation":
@@ -123,6 +127,22 @@ def make(rows: Rows, splits: list[str]) -> Manifest:
     content = made.model_dump(mode="json", exclude_unset=True, exclude={"sha256"})
     made.sha256 = checksum(content)
     return made
+
+
+def in_train(rows: Rows, splits: list[str]) -> dict[str, int]:
+    """How many rows of each split have the tokens of a training row of the run."""
+    trained = set(tokens(rows, "train"))
+    return {split: sum(row in trained for row in tokens(rows, split)) for split in splits}
+
+
+def tokens(rows: Rows, split: str) -> Iterator[tuple[bytes, ...]]:
+    """The tokens of each row of a split, of one sentence or two."""
+    from fairseq_scl.data import stored
+
+    source, numbers = rows.of(split)
+    keys = [key for key in ("input0", "input1") if (rows.data / key).is_dir()]
+    inputs = [stored.load(rows.data / key / source) for key in keys]
+    return (tuple(stored[row].numpy().tobytes() for stored in inputs) for row in numbers.tolist())
 
 
 def compact(rows: np.ndarray) -> list:
@@ -164,6 +184,9 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{args.manifest}: its noise is not what DATA and the seeds give")
     told = ", ".join(f"{name} {len(split)}" for name, split in said.splits.items())
     print(f"{args.manifest}: verified: {len(said.files)} files, rows: {told}")
+    for name, number in said.in_train.items():
+        if number:
+            print(f"{number} of {len(said.splits[name])} {name} rows stand in train too")
 
 
 def read(path: Path) -> Manifest:

@@ -1,9 +1,14 @@
-"""The recipe: how an encoder is fine-tuned on so many rows. Every number stands in `configs/`.
+"""The flags of fairseq-train that fine-tune an encoder on so many rows, a word a line.
 
-`configs/finetune.yaml` holds what all runs share, `configs/encoder/NAME.yaml` what depends on the
-encoder, each number with where it comes from; the studies read the same files through Hydra.
+    fairseq-scl train data/sample --save-dir checkpoints/first --num-shots 20 --shots-seed 1 \\
+        $(fairseq-scl recipe encoders/minilm 20 --validate)
+
+The numbers stand in configs/: finetune.yaml has what all runs share, encoder/NAME.yaml what depends
+on the encoder, each with where it comes from. 'finetune', the quickstart and the studies use them.
+Flags that follow win.
 """
 
+import argparse
 import math
 import shlex
 from pathlib import Path
@@ -21,6 +26,26 @@ NAMED = {"criterion": "--criterion", "optimizer": "--optimizer", "lr_scheduler":
 OWN = ("_name", "tensorboard_logdir")  # told otherwise
 WARMUP = 0.06  # of the updates (fairseq's GLUE recipe)
 VALIDATIONS = 4  # while training
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    told = "a folder made by import-model"
+    parser.add_argument("encoder", metavar="ENCODER", type=Path, help=told)
+    parser.add_argument("rows", metavar="N", type=int, help="training rows")
+    told = "keep the best of a few states by accuracy on validation; default: the last"
+    parser.add_argument("--validate", action="store_true", help=told)
+    parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the flags."""
+    import torch
+
+    if args.rows < 1:
+        raise UserError(f"N {args.rows} must be at least 1")
+    cpu = args.cpu or not torch.cuda.is_available()
+    print(*train_flags(args.encoder, args.rows, args.validate, cpu), sep="\n")
 
 
 def train_flags(encoder: Path, rows: int, validate: bool, cpu: bool) -> list[str]:

@@ -190,6 +190,26 @@ def test_a_run_writes_one_that_verifies(recipe, tmp_path, capsys):
     assert "train 20, valid 50, test 50" in capsys.readouterr().out
 
 
+def test_rows_of_other_splits_that_are_trained_on_are_counted(encoder, tmp_path, capsys):
+    words = [f"film {number}" for number in range(8)]
+    for split, texts in {"train": words, "valid": ["a film"], "test": [*words[:3], "no"]}.items():
+        lines = [f"{text},{at % 2}" for at, text in enumerate(texts)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["sentence,label", *lines]))
+    data = prepare(
+        tmp_path / "data", encoder, "--sentence", "sentence", "--label", "label",
+        *(word for split in ("train", "valid", "test")
+          for word in (f"--{split}", tmp_path / f"{split}.csv")),
+    )  # fmt: skip
+    path = written(data, tmp_path / "manifest.json")
+    assert manifest.read(path).in_train == {"valid": 0, "test": 3}
+    main(["verify", str(path), "--data", str(data)])
+    assert "3 of 4 test rows stand in train too" in capsys.readouterr().out
+    rows = Rows(data, Choices(num_shots=2))
+    drawn = {words[row] for row in rows.of("train").rows}
+    made = manifest.make(rows, ["train", "test"])
+    assert made.in_train == {"test": len(drawn & set(words[:3]))}
+
+
 @pytest.mark.needs_shared_data
 def test_draws_nest_on_sst2(encoder, tmp_path):
     data = prepare(

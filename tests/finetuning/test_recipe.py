@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
 from fairseq_scl.finetuning.recipe import encoder_config, train_flags, updates_for
 
@@ -58,3 +59,10 @@ def test_an_encoder_without_a_recipe_is_told(tmp_path):
         encoder_config("bart_large")
     with pytest.raises(UserError, match="import-model"):
         train_flags(Path(tmp_path), 20, True, True)
+
+
+def test_the_command_prints_what_finetune_uses(encoder, capsys):
+    main(["recipe", str(encoder), "20", "--validate", "--cpu"])
+    assert capsys.readouterr().out.split("\n")[:-1] == train_flags(encoder, 20, True, True)
+    with pytest.raises(UserError, match="N 0 must be at least 1"):
+        main(["recipe", str(encoder), "0"])
