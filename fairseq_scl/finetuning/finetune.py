@@ -115,12 +115,12 @@ def plan(
     more: Sequence[str],
 ) -> Plan:
     """The flags of each run of fairseq-train."""
-    rows = prepared.splits["train"].rows
+    rows, classes = prepared.splits["train"].rows, len(prepared.classes or ())
 
     def flags(folder: Path, rows: int, validate: bool, *own: str) -> list[str]:
         return [
             *(str(output / "data"), "--save-dir", str(folder)),
-            *train_flags(encoder, rows, validate, cpu),
+            *train_flags(encoder, rows, classes, validate, cpu),
             *("--tensorboard-logdir", str(folder / "tensorboard"), "--seed", str(seed)),
             *(["--scl-weight", "0"] if loss == "ce" else []),
             *own,

@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     told = "a folder made by import-model"
     parser.add_argument("encoder", metavar="ENCODER", type=Path, help=told)
     parser.add_argument("rows", metavar="N", type=int, help="training rows")
+    told = "more of them are learned with more updates (default: %(default)s)"
+    parser.add_argument("--classes", metavar="K", type=int, default=2, help=told)
     told = "keep the best of a few states by accuracy on validation; default: the last"
     parser.add_argument("--validate", action="store_true", help=told)
     parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
@@ -44,12 +46,14 @@ def run(args: argparse.Namespace) -> None:
 
     if args.rows < 1:
         raise UserError(f"N {args.rows} must be at least 1")
+    if args.classes < 2:
+        raise UserError(f"--classes {args.classes} must be at least 2")
     cpu = args.cpu or not torch.cuda.is_available()
-    print(*train_flags(args.encoder, args.rows, args.validate, cpu), sep="\n")
+    print(*train_flags(args.encoder, args.rows, args.classes, args.validate, cpu), sep="\n")
 
 
-def train_flags(encoder: Path, rows: int, validate: bool, cpu: bool) -> list[str]:
-    """The flags of fairseq-train for this encoder and so many training rows.
+def train_flags(encoder: Path, rows: int, classes: int, validate: bool, cpu: bool) -> list[str]:
+    """The flags of fairseq-train for this encoder and so many training rows and classes.
 
     Args:
         encoder: a folder as 'fairseq-scl import-model' makes it.
@@ -64,7 +68,7 @@ def train_flags(encoder: Path, rows: int, validate: bool, cpu: bool) -> list[str
         raise UserError(f"{path} is missing; 'fairseq-scl import-model' makes such folders")
     own = shlex.split(path.read_text(encoding="utf-8"))
     config = encoder_config(own[own.index("--arch") + 1] if "--arch" in own else "")
-    updates = updates_for(rows, config.few_shot)
+    updates = updates_for(rows, classes, config.few_shot)
     config.lr_scheduler.warmup_updates = math.ceil(WARMUP * updates)
     config.lr_scheduler.total_num_update = config.optimization.max_update = updates
     config.common.cpu = cpu
@@ -99,15 +103,17 @@ def encoder_config(arch: str) -> DictConfig:
     raise UserError(f"--encoder is a '{arch}', for which {CONFIGS / 'encoder'} has no recipe")
 
 
-def updates_for(rows: int, schedule: DictConfig) -> int:
+def updates_for(rows: int, classes: int, schedule: DictConfig) -> int:
     """How many updates: between the numbers of rows of `few_shot` on a straight line of logarithms.
 
     Below the smallest it is the smallest's, beyond the largest as many epochs as the largest has.
+    The numbers are for two classes; K classes get sqrt(K / 2) times as many, by validation on
+    questions of 11 topics (docs/get_started.md).
     """
     points = sorted((int(str(size)), entry.updates) for size, entry in schedule.items())
     sizes, updates = np.log(points).T
     between = math.exp(np.interp(math.log(rows), sizes, updates))
-    return round(between * max(1.0, rows / points[-1][0]))
+    return round(between * max(1.0, rows / points[-1][0]) * math.sqrt(max(classes, 2) / 2))
 
 
 def section_flags(name: str, section: DictConfig) -> list[str]:
