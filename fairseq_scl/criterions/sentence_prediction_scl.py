@@ -1,5 +1,6 @@
 """(1 - lambda) cross-entropy + lambda supervised contrastive loss, as a fairseq criterion."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from fairseq_scl.criterions.gather import gather
 from fairseq_scl.criterions.queue import EmbeddingQueue
 from fairseq_scl.errors import UserError
 from fairseq_scl.loss import Candidates, supervised_contrastive_loss
+
+logger = logging.getLogger(__name__)
 
 FEATURES = ("encoder", "head")
 REDUCTIONS = ("mean", "sum")
@@ -111,6 +114,11 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
         super().__init__(cfg, task)
         if not 0 <= cfg.scl_weight <= 1:
             raise UserError(f"--scl-weight {cfg.scl_weight} must be in [0, 1]")
+        if cfg.scl_weight == 1:
+            logger.warning(
+                "--scl-weight 1 never trains the head, whose labels are those of chance; "
+                "predict --neighbours goes by the sentence vectors alone"
+            )
         if not cfg.scl_temperature > 0:
             raise UserError(f"--scl-temperature {cfg.scl_temperature} must be above 0")
         if cfg.regression_target and cfg.scl_weight > 0:

@@ -40,6 +40,7 @@ class PreparedSplit(BaseModel):
     Attributes:
         file, sha256: the source; of a data set of the hub `hf:NAME, SPLIT`, and instead of the
             checksum `revision`, its commit.
+        columns, encoding, delimiter: of the source; the column of labels is the last.
         empty: rows with an empty sentence.
         quoted: rows of a .tsv with a sentence in a CSV's quotes.
         shortened: rows that were longer than `max_length`.
@@ -56,6 +57,9 @@ class PreparedSplit(BaseModel):
     file: str
     sha256: str | None = None
     revision: str | None = None
+    columns: list[str] | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
     rows: NonNegativeInt
     labelled: bool
     empty: NonNegativeInt

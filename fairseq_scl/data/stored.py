@@ -16,7 +16,10 @@ REMEDY = "make the data with 'fairseq-scl prepare'"
 
 def class_names(data: Path) -> list[str]:
     """The classes of `DATA/label/dict.txt`, in the order of their ids."""
-    path = require(data / "label" / "dict.txt")
+    path = data / "label" / "dict.txt"
+    if not path.is_file() and (data / "label" / "train.label").is_file():
+        remedy = "train with --regression-target --scl-weight 0"
+        raise UserError(f"{data} holds numbers, not classes (prepare --regression); {remedy}")
     dictionary = load_dictionary(path)
     # fairseq-preprocess fills up dictionaries with such entries, and the last is <mask>
     names = dictionary.symbols[dictionary.nspecial : -1]

@@ -10,7 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairseq_scl.data.beside_checkpoint import Prepared, read_prepared
+from fairseq_scl.data.beside_checkpoint import (
+    TOKENIZER,
+    Prepared,
+    PreparedSplit,
+    read_prepared,
+)
 from fairseq_scl.data.rows import Choices, Rows
 from fairseq_scl.encoders import encoder_folder, import_model
 from fairseq_scl.errors import UserError
@@ -75,7 +80,7 @@ def prepared_once(output: Path, encoder: Path, tables: dict) -> Prepared:
     """Prepare the data, unless an earlier call did.
 
     Raises:
-        UserError: if that was other data.
+        UserError: if that was other data, or for another encoder.
     """
     from fairseq_scl.preparation.prepare import prepare_tables
 
@@ -83,12 +88,23 @@ def prepared_once(output: Path, encoder: Path, tables: dict) -> Prepared:
         return prepare_tables(output, encoder, tables)
     prepared = read_prepared(output)
     same = set(prepared.splits) == set(tables) and all(
-        isinstance(table.path, Path) and prepared.splits[split].sha256 == sha256(table.path)
+        isinstance(table.path, Path) and is_of(prepared.splits[split], table)
         for split, table in tables.items()
     )
     if not same:
-        raise UserError(f"{output} was made of other data; choose another --output")
+        raise UserError(f"{output} was made of other data or columns; choose another --output")
+    kept = {path.name: path for path in (output / TOKENIZER).iterdir()}
+    kept[encoder_folder.DICTIONARY] = output / "input0" / encoder_folder.DICTIONARY
+    for name, path in kept.items():
+        if not (encoder / name).is_file() or sha256(encoder / name) != sha256(path):
+            raise UserError(f"{output} was made for another encoder; choose another --output")
     return prepared
+
+
+def is_of(prepared: PreparedSplit, table) -> bool:
+    """Whether this was made of that file, read in that way."""
+    said = {"sha256": sha256(table.path), "delimiter": None, "encoding": None} | table.read_by
+    return all(getattr(prepared, key) == value for key, value in said.items())
 
 
 class Plan(NamedTuple):

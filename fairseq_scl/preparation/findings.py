@@ -19,6 +19,7 @@ from fairseq_scl.preparation.tables import Table, file_kind
 
 NUMBER = "a number"  # stands for all labels of a regression
 MANY_CLASSES = 1000
+FEW_CLASSES = 10  # which a table of a few rows may have
 MANY_NUMBERS = 50  # as classes; so are numbers of which half of the rows have one of their own
 
 
@@ -186,7 +187,7 @@ def compare_with_published(
 
 
 def check_number_of_classes(path: Path | str, classes: list[str], rows: int) -> None:
-    """Refuse a single class; warn of very many, and of numbers that seem to be no classes."""
+    """Refuse a single class, and numbers that cannot be classes; warn of what may be wrong."""
     if len(classes) == 1:
         raise UserError(f"{path}: only one class ({classes[0]}), there is nothing to learn")
     if len(classes) > MANY_CLASSES:
@@ -194,6 +195,9 @@ def check_number_of_classes(path: Path | str, classes: list[str], rows: int) -> 
         print(f"{path}: warning: {told}: is --label the right column?", file=sys.stderr)
     if len(classes) > min(MANY_NUMBERS, rows / 2) and None not in map(finite, classes):
         told = f"{len(classes):,} classes in {rows:,} rows are all numbers"
+        if len(classes) > max(FEW_CLASSES, rows / 2):
+            remedy = "is it a regression? 'fairseq-scl prepare --regression' takes numbers"
+            raise UserError(f"{path}: {told}; {remedy}")
         print(f"{path}: warning: {told}: --regression predicts numbers", file=sys.stderr)
 
 

@@ -194,5 +194,5 @@ def fill(
 def source(table: Table) -> dict:
     """Where the rows are from, as `prepared.json` has it."""
     if isinstance(table.path, Path):
-        return {"file": table.path.name, "sha256": sha256(table.path)}
+        return {"file": table.path.name, "sha256": sha256(table.path)} | table.read_by
     return {"file": table.path} | ({"revision": table.revision} if table.revision else {})

@@ -11,7 +11,7 @@ import math
 import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -43,11 +43,13 @@ class Table:
         path: the file; the name of a data set of the hub, which has none.
         read: the rows.
         revision: the commit of a data set of the hub.
+        read_by: the columns, and what else decides on how the file is read.
     """
 
     path: Path | str
     read: Callable[[], Iterable[Row]]
     revision: str | None = None
+    read_by: dict = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Row]:
         """Read the file.
@@ -92,12 +94,14 @@ def file_table(
         UserError: for another ending, or something that cannot be read twice.
     """
     kind = required_kind(path)
+    read_by: dict = {"columns": [*columns.sentences, columns.label]}
     if kind == ".parquet":
-        return Table(path, partial(_read_parquet, path, columns))
+        return Table(path, partial(_read_parquet, path, columns), read_by=read_by)
     check_encoding(encoding)
+    options = {"encoding": encoding}
     if kind == ".csv" and delimiter:
-        return Table(path, partial(read_csv, path, columns, delimiter=delimiter, encoding=encoding))
-    return Table(path, partial(READERS[kind], path, columns, encoding=encoding))
+        options["delimiter"] = delimiter
+    return Table(path, partial(READERS[kind], path, columns, **options), read_by=read_by | options)
 
 
 def file_kind(path: Path) -> str | None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
+from fairseq_scl.errors import UserError
 from fairseq_scl.loss import supervised_contrastive_loss
 
 ROWS = range(12)
@@ -282,6 +283,18 @@ def test_impossible_options_are_refused(flags, regression_data, wrong, message):
     with pytest.raises(SystemExit) as error:
         build([str(regression_data), *flags(*wrong)[1:]] if "reg" in wrong[0] else flags(*wrong))
     assert message in str(error.value)
+
+
+def test_data_for_a_regression_without_its_flags_is_told(flags, regression_data):
+    with pytest.raises(UserError, match="holds numbers.*--regression-target --scl-weight 0"):
+        build([str(regression_data), *flags()[1:]])
+
+
+def test_a_head_that_is_never_trained_is_told(flags, caplog):
+    build(flags("--scl-weight", 0.99))
+    assert "never trains the head" not in caplog.text
+    build(flags("--scl-weight", 1))
+    assert "--scl-weight 1 never trains the head" in caplog.text
 
 
 def test_views_give_a_lone_example_a_positive(flags):

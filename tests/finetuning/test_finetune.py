@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+import shutil
 
 import pytest
 from conftest import PACKAGE, configure, last_validation
@@ -62,6 +63,29 @@ def test_a_table_becomes_a_model_an_estimate_and_predictions(call, tmp_path, cap
     other = write(tmp_path / "other.csv", ROWS[:30])
     with pytest.raises(UserError, match="was made of other data"):
         call(other, "--folds", 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--label", "third"), "other data or columns"),
+        (("--encoding", "latin-1"), "other data or columns"),
+        (("--encoder", "other"), "for another encoder"),
+    ],
+)
+def test_an_output_is_of_one_table_read_in_one_way_for_one_encoder(
+    call, encoder, tmp_path, arguments, told
+):
+    table = tmp_path / "comments.csv"
+    table.write_text("comment,topic,third\n" + "good film,a,x\nbad film,b,y\n" * 3)
+    columns = ("--sentence", "comment", "--label", "topic")
+    call(table, *columns, "--dry-run")
+    other = shutil.copytree(encoder, tmp_path / "other")
+    with open(other / "dict.txt", "a") as file:
+        file.write("another 1\n")
+    arguments = [other if word == "other" else word for word in arguments]
+    with pytest.raises(UserError, match=told):
+        call(table, *columns, *arguments, "--dry-run")
 
 
 @pytest.mark.integration

@@ -601,6 +601,13 @@ def test_numbers_that_seem_to_be_no_classes(tmp_path, tiny, capsys, labels, warn
     assert (told in capsys.readouterr().err) is warned
 
 
+def test_as_many_numbers_as_rows_are_refused(tmp_path, tiny):
+    rows = [("Good.", str(i / 4)) for i in range(12)]
+    told = "12 classes in 12 rows are all numbers; is it a regression"
+    with pytest.raises(UserError, match=told):
+        prepare_rows(tmp_path, tiny, train=rows, valid=None)
+
+
 def test_seventy_thousand_classes_take_no_minute(tmp_path, tiny):
     rows = [("Good.", f"c{i}") for i in range(70_000)]
     output = prepare_rows(tmp_path, tiny, train=rows, valid=rows)
