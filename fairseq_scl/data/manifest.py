@@ -67,7 +67,8 @@ class Manifest(BaseModel):
     Attributes:
         files: the sha256 of each prepared file, by its path in DATA.
         flipped: the noisy label of each training row that has one.
-        in_train: of each other split how many of its rows have the tokens of a training row.
+        in_train: of each other split how many of its rows have the tokens of a training row;
+            manifests of 0.1 do not count them.
         translations: sha256 of the token ids of back-translations.
         sha256: of all the others.
     """
@@ -77,7 +78,7 @@ class Manifest(BaseModel):
     choices: Choices
     splits: dict[Name, Split]
     flipped: dict[int, int]
-    in_train: dict[Name, int]
+    in_train: dict[Name, int] | None = None
     translations: Digest | None = None
     sha256: Digest
 
@@ -180,11 +181,13 @@ def run(args: argparse.Namespace) -> None:
     for name, split in said.splits.items():
         if made.splits[name] != split:
             raise UserError(f"{args.manifest}: the rows of '{name}' are not those of its seeds")
-    if made != said:
+    if said.in_train is None:
+        made.in_train = None
+    if made.model_copy(update={"sha256": said.sha256}) != said:
         raise UserError(f"{args.manifest}: its noise is not what DATA and the seeds give")
     told = ", ".join(f"{name} {len(split)}" for name, split in said.splits.items())
     print(f"{args.manifest}: verified: {len(said.files)} files, rows: {told}")
-    for name, number in said.in_train.items():
+    for name, number in (said.in_train or {}).items():
         if number:
             print(f"{number} of {len(said.splits[name])} {name} rows stand in train too")
 

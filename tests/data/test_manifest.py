@@ -145,8 +145,9 @@ def test_whatever_else_stands_at_a_key_is_told_in_one_line(data, tmp_path, capsy
             assert len(told.splitlines()) <= 1, what
             if not told and json.loads(text) != said:
                 verified.add(what.split(" ")[0])
-    # what a default stands for or does not matter to these rows; fewer splits
-    harmless = {f"choices.{name}" for name in said["choices"]} | {"splits.valid", "splits.test"}
+    # what a default stands for or does not matter to these rows; fewer splits; a manifest of 0.1
+    harmless = {f"choices.{name}" for name in said["choices"]}
+    harmless |= {"splits.valid", "splits.test", "in_train"}
     assert verified <= harmless
 
 
@@ -188,6 +189,19 @@ def test_a_run_writes_one_that_verifies(recipe, tmp_path, capsys):
     train(recipe.flags(tmp_path, "--max-update", 1, "--protocol", "few-shot"))
     main(["verify", str(tmp_path / "manifest.json"), "--data", str(recipe.data)])
     assert "train 20, valid 50, test 50" in capsys.readouterr().out
+
+
+def test_a_manifest_without_that_count_verifies(data, tmp_path, capsys):
+    path = written(data, tmp_path / "manifest.json", num_shots=20)
+    said = json.loads(path.read_text())
+    del said["in_train"]
+    path.write_text(sealed(said))
+    main(["verify", str(path), "--data", str(data)])
+    assert "verified" in capsys.readouterr().out
+    said["flipped"] = {said["splits"]["train"]["rows"][0]: 0}
+    path.write_text(sealed(said))
+    with pytest.raises(SystemExit, match="its noise is not what DATA and the seeds give"):
+        main(["verify", str(path), "--data", str(data)])
 
 
 def test_rows_of_other_splits_that_are_trained_on_are_counted(encoder, tmp_path, capsys):
