@@ -171,12 +171,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Verify `args.manifest`."""
     said = read(args.manifest)
-    for name, digest in said.files.items():
-        path = args.data / name
-        if not path.is_file():
-            raise UserError(f"{path} is missing, {args.manifest} names it")
-        if sha256(path) != digest:
-            raise UserError(f"{path} has changed since {args.manifest} was written")
+    require_files(said, args.data, args.manifest)
     made = make(Rows(args.data, said.choices), list(said.splits))
     for name, split in said.splits.items():
         if made.splits[name] != split:
@@ -190,6 +185,23 @@ def run(args: argparse.Namespace) -> None:
     for name, number in (said.in_train or {}).items():
         if number:
             print(f"{number} of {len(said.splits[name])} {name} rows stand in train too")
+
+
+def require_files(said: Manifest, data: Path, where: Path) -> None:
+    """Compare the files in `data` with those of a run.
+
+    Args:
+        where: the manifest's path, for the message.
+
+    Raises:
+        UserError: naming the first that is missing or another.
+    """
+    for name, digest in said.files.items():
+        path = data / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing, {where} names it")
+        if sha256(path) != digest:
+            raise UserError(f"{path} has changed since {where} was written")
 
 
 def read(path: Path) -> Manifest:

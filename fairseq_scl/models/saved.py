@@ -67,6 +67,7 @@ class FineTuned(PreTrained):
     """A checkpoint of a run of this plugin."""
 
     task: Literal["few_shot_glue"] = _config("task", "_name")
+    data: str = _config("task", "data")
     init_token: NonNegativeInt | None = _config("task", "init_token", default=None)
     separator_token: NonNegativeInt | None = _config("task", "separator_token", default=None)
     head: str = _config("criterion", "classification_head_name")
@@ -129,13 +130,17 @@ def load(path: Path, data: Path | None = None) -> Loaded:
         data: where its dictionaries lie; None: where they lay in training.
 
     Raises:
-        UserError: if it is no checkpoint of this plugin, does not fit the dictionaries, or holds
-            weights that are not finite.
+        UserError: if it is no checkpoint of this plugin, its data is gone, it does not fit the
+            dictionaries, or holds weights that are not finite.
     """
     overrides = None if data is None else {"data": str(data)}
     state = checkpoint_utils.load_checkpoint_to_cpu(str(path), overrides)
     told = f"{path}: not a checkpoint of this plugin"
     saved = describe(state, FineTuned, path)
+    if not Path(saved.data).is_dir():
+        raise UserError(
+            f"{path}: there is no {saved.data}; say with --data where its data lies now"
+        )
     require_sizes(saved.model, state["model"], path)
     if saved.model.max_positions is None:
         raise UserError(f"{told}: cfg.model.max_positions: missing")

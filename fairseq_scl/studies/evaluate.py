@@ -46,6 +46,13 @@ MAX_TRAINING_ROWS = 10_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="folder with checkpoints")
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        type=Path,
+        help="where the runs' data lies now; the files must be the same. Default: where it lay in "
+        "training",
+    )
     parser.add_argument("--split", default="test", help="default: %(default)s")
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="default: %(default)s"
@@ -59,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     found = [(folder, saved.checkpoint_of(folder)) for folder in args.runs]
     waiting = [folder for folder, checkpoint in found if not is_evaluated(folder, checkpoint)]
     for folder in tqdm(waiting, desc="evaluate", unit="run", disable=not waiting):
-        evaluate(folder, args.split, args.batch_size)
+        evaluate(folder, args.split, args.batch_size, data=args.data)
 
 
 def is_evaluated(folder: Path, checkpoint: Path) -> bool:
@@ -69,13 +76,21 @@ def is_evaluated(folder: Path, checkpoint: Path) -> bool:
 
 
 def evaluate(
-    folder: Path, split: str | None, batch_size: int, measured: dict | None = None
+    folder: Path,
+    split: str | None,
+    batch_size: int,
+    measured: dict | None = None,
+    data: Path | None = None,
 ) -> None:
     """Write `result.json` and `test_embeddings.npz` of one run.
 
     Args:
         split: what to test on; None leaves the test set alone.
         measured: further entries of the result.
+        data: where the run's data lies; None: where it lay in training.
+
+    Raises:
+        UserError: if the data is not there or another, or the checkpoint is none.
     """
     import fairseq
 
@@ -83,7 +98,9 @@ def evaluate(
     from fairseq_scl.models import saved
 
     checkpoint = saved.checkpoint_of(folder)
-    model, cfg, task, criterion, said = saved.load(checkpoint)
+    model, cfg, task, criterion, said = saved.load(checkpoint, data)
+    trained_on = manifest.read(folder / manifest.NAME)
+    manifest.require_files(trained_on, Path(task.data), folder / manifest.NAME)
     measure = partial(test_metrics, model.eval(), criterion.eval(), cfg, task, batch_size)
     tested = mismatched = knn = features = names = None
     if split:
@@ -113,7 +130,7 @@ def evaluate(
             "fairseq": fairseq.__version__,
             "fairseq-scl": version("fairseq-scl"),
         },
-        "manifest": manifest.read(folder / manifest.NAME).sha256,
+        "manifest": trained_on.sha256,
         "updates": updates,
         "best_metric": cfg.checkpoint.best_checkpoint_metric,
         "valid": said.extra_state.best,

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from conftest import PACKAGE, prepare, train
 
 from fairseq_scl import load
@@ -183,3 +184,29 @@ def test_a_split_that_cannot_be_tested_is_told(recipe, tmp_path, monkeypatch, te
     assert not (run / "result.json").exists()
     main(["evaluate", str(run), "--split", "valid"])
     assert result_of(run)["test"]["accuracy"] > 0
+
+
+def test_data_that_moved_is_found_by_a_flag(validated, recipe, tmp_path, capsys):
+    run, data = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(validated, run)
+    (run / "result.json").unlink()
+    state = torch.load(run / saved.BEST, weights_only=True)
+    state["cfg"]["task"]["data"] = gone = str(tmp_path / "gone")
+    torch.save(state, run / saved.BEST)
+    with pytest.raises(SystemExit, match=f"there is no {gone}; say with --data where its data"):
+        main(["evaluate", str(run)])
+    shutil.copytree(recipe.data, data)
+    main(["evaluate", str(run), "--data", str(data)])
+    assert result_of(run)["test"] == result_of(validated)["test"]
+
+
+def test_other_data_than_the_runs_is_refused(validated, recipe, tmp_path):
+    run, data = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(validated, run)
+    (run / "result.json").unlink()
+    shutil.copytree(recipe.data, data)
+    labels = data / "label" / "test.bin"
+    labels.write_bytes(labels.read_bytes()[::-1])
+    with pytest.raises(SystemExit, match=r"label/test.bin has changed since .*manifest.json was"):
+        main(["evaluate", str(run), "--data", str(data)])
+    assert not (run / "result.json").exists()
