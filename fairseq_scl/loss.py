@@ -35,6 +35,8 @@ def widen(features: Tensor) -> Tensor:
 def unit_vectors(features: Tensor) -> Tensor:
     """L2-normalise rows, in float32 or better; rows shorter than `MIN_NORM` become zero.
 
+    A row that is not finite becomes NaN; however long a finite one is, it has a direction.
+
     Args:
         features: `(batch, dim)`, any floating dtype.
 
@@ -43,8 +45,12 @@ def unit_vectors(features: Tensor) -> Tensor:
     """
     features = widen(features)
     norms = features.norm(dim=-1, keepdim=True)
-    has_direction = norms > MIN_NORM
-    return torch.where(has_direction, features, 0) / torch.where(has_direction, norms, 1)
+    # where the squares overflow, those of the row divided by its largest entry do not
+    largest = torch.where(norms.isinf(), features.detach().abs().amax(-1, keepdim=True), 1)
+    features = features / largest
+    norms = features.norm(dim=-1, keepdim=True)
+    has_none = norms <= MIN_NORM  # false for NaN, which must not turn into numbers
+    return torch.where(has_none, 0, features) / torch.where(has_none, 1, norms)
 
 
 def compare(
@@ -95,7 +101,8 @@ def supervised_contrastive_loss(
         candidates: what the anchors are compared with, by default the batch itself.
 
     Returns:
-        The loss in nats, a scalar; 0 for a batch in which no label occurs twice.
+        The loss in nats, a scalar; 0 for a batch in which no label occurs twice, NaN where a
+        feature is NaN or infinite.
 
     Raises:
         ValueError: for wrong shapes, a temperature not above 0 or an unknown reduction.
@@ -122,5 +129,6 @@ def supervised_contrastive_loss(
         logits = (similarity / temperature).masked_fill(itself, -torch.inf)
         log_prob = logits - logits.logsumexp(dim=1, keepdim=True)
         positives = same & ~itself
-        per_anchor = -torch.where(positives, log_prob, 0).sum(1) / positives.sum(1).clamp(min=1)
+        counted = positives | log_prob.isnan()  # NaN in, NaN out, without positives too
+        per_anchor = -torch.where(counted, log_prob, 0).sum(1) / positives.sum(1).clamp(min=1)
         return per_anchor.mean() if reduction == "mean" else per_anchor.sum()

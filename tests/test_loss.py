@@ -245,6 +245,31 @@ def test_lone_anchors_count_in_our_mean_and_not_in_theirs(classes, temperature, 
     torch.testing.assert_close(ours, theirs * with_positive / batch, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 1, 0, 1], [3, 1, 2, 0], [5, 5, 5, 5]])
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("entries", [1, 8])
+def test_what_is_not_finite_stays_so(labels, wrong, entries):
+    features, _ = random_batch(4, 1)
+    features[1, :entries] = wrong
+    assert supervised_contrastive_loss(features, tensor(labels)).isnan()
+    others, _ = random_batch(4, 1, seed=1)
+    candidates = Candidates(features, tensor(labels), torch.arange(4))
+    assert supervised_contrastive_loss(others, tensor(labels), candidates=candidates).isnan()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 12), st.integers(1, 4), st.lists(st.integers(0, 36), min_size=12), seeds)
+def test_the_longest_vectors_have_a_direction(size, num_classes, exponents, seed):
+    features, labels = random_batch(size, num_classes, seed)
+    features = features / features.norm(dim=1, keepdim=True)
+    scale = 10.0 ** tensor(exponents[:size])[:, None]
+    long = (features * scale).float()  # up to 1e36; from 1e19 on squares overflow
+    value, gradient = value_and_gradient(supervised_contrastive_loss, long, labels)
+    expected, _ = value_and_gradient(formula, features, labels.tolist(), 0.3, "mean")
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-5)
+    assert gradient.isfinite().all()
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(2, 40), st.integers(1, 8), seeds)
 def test_length_of_vectors_does_not_matter(size, num_classes, seed):
