@@ -13,6 +13,7 @@ from fairseq_scl.criterions import sentence_prediction_scl  # noqa: F401
 from fairseq_scl.models import sentence_roberta  # noqa: F401
 from fairseq_scl.optim import fused_adam  # noqa: F401
 from fairseq_scl.repairs import (
+    best_metric,
     checkpoints,
     finished,
     launch,
@@ -23,6 +24,7 @@ from fairseq_scl.repairs import (
 )
 from fairseq_scl.tasks import few_shot_glue  # noqa: F401
 
+best_metric.install()
 checkpoints.install()
 finished.install()
 launch.install()

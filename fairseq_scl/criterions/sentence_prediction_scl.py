@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 FEATURES = ("encoder", "head")
 REDUCTIONS = ("mean", "sum")
+KINDS = ("positive", "negative")  # of pairs
 
 
 @dataclass
@@ -152,6 +153,18 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
                 raise UserError("--scl-queue is common to all workers, --scl-no-gather is not")
             self.queue = EmbeddingQueue(cfg.scl_queue, task.queue_memory)
         self.keep_pred_and_targ = False  # lists do not sum over processes
+
+    @property
+    def validation_metrics(self) -> dict[str, bool | None]:
+        """What `reduce_metrics` logs, and of each whether more is better; None: who knows."""
+        if self.regression_target:
+            correlations = ("pearson", "spearman", "pearson_and_spearman")
+            return {"loss": False} | dict.fromkeys(correlations, True)
+        return (
+            dict.fromkeys(("loss", "ce_loss", "scl_loss"), False)
+            | {metric.__name__: True for metric in metrics.CLASSIFICATION}
+            | dict.fromkeys(("anchors_with_positive", *map("{}_similarity".format, KINDS)))
+        )
 
     def forward(self, model, sample, reduce=True):
         """Compute the loss of a batch.
@@ -319,7 +332,7 @@ def log_classification(total: dict, sentences) -> None:
     """Log what follows from the summed confusion matrix and pair statistics."""
     log = fairseq_metrics
     log.log_scalar("anchors_with_positive", total["anchors"] / sentences, sentences, round=4)
-    for kind in ("positive", "negative"):
+    for kind in KINDS:
         pairs = total[f"{kind}_pairs"]
         mean = total[f"{kind}_similarity"] / (pairs + (pairs == 0))
         log.log_scalar(f"{kind}_similarity", mean, pairs, round=4)
