@@ -38,13 +38,29 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Write a temporary file beside `path`, then rename it to `path`; on an error leave nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    """Write a temporary file, then rename it to `path`; on an error leave nothing.
+
+    Of a link its target is replaced. Into a device or a FIFO (`/dev/null`) is written: it must
+    not become a file. Others may read the file as the umask has it.
+
+    Raises:
+        UserError: if `path` is something else that no text can be written to.
+    """
+    path = Path(os.path.realpath(path)) if path.is_symlink() and not _is_stream(path) else path
+    if _is_stream(path):
+        yield path
+        return
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a regular file")
+    # a folder of our own: nobody else can guess or plant what lies in it
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as private:
+        temporary = Path(private) / path.name
         yield temporary
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _is_stream(path: Path) -> bool:
+    return path.is_char_device() or path.is_fifo()
 
 
 def write_text(path: Path, text: str) -> None:
