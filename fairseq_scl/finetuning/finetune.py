@@ -270,6 +270,7 @@ def finetune(
         tested = {at: Rows(data, Choices("folds", fold=part)) for at, part in parts.items()}
         found, sentences = estimate(data, tested, "test")
         calibrate(saved.checkpoint_of(output), found.logits, found.labels, "folds")
-    if not is_evaluated(output, saved.checkpoint_of(output)):
-        evaluate(output, "test" if heldout == "test" else None, BATCH_SIZE)
+    split = "test" if heldout == "test" else None
+    if not is_evaluated(output, saved.checkpoint_of(output), split):
+        evaluate(output, split, BATCH_SIZE)
     return Found(output, found, basis, sentences)

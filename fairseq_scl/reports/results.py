@@ -181,6 +181,7 @@ class Result(Outcome):
     """`result.json` of `fairseq-scl evaluate`.
 
     Attributes:
+        checkpoint: sha256 of the tested one; None if an earlier version tested it.
         valid: the best checkpoint's metric on the validation set; None without validation.
         split: what `test` was measured on; None if nothing was tested.
         test, test1, knn: metrics by name: of the test set, of MNLI's mismatched one, and of what
@@ -193,6 +194,7 @@ class Result(Outcome):
             training could not represent is NaN or infinite.
     """
 
+    checkpoint: str | None = None
     updates: Whole | None = None
     valid: Number | None
     split: str | None = None

@@ -43,7 +43,7 @@ def write_outcome(
     (at most `projection.MAX_ROWS` of it) in the embedding projector.
 
     Args:
-        folder: where fairseq logged the run; it holds `train_inner`, `valid` and the like.
+        folder: `tensorboard` in the run's folder, where most runs log their curves too.
         run: where its manifest is.
         features: sentence vectors of the test set, `(rows, dim)`; None if it was not tested.
         labels: names of their classes.

@@ -3,7 +3,7 @@
 Writes into RUN: result.json (configuration, versions, what was logged, validation and test metrics)
 and test_embeddings.npz (the sentence vectors and labels of the test set). Where the run logged to
 TensorBoard, a row of its HParams table and the test set in its embedding projector are added. A
-run that has a result.json newer than its checkpoint is left alone.
+run whose result.json is of this very checkpoint, by its sha256, and of this split is left alone.
 
 "knn" of result.json is what the embedding alone makes of the test set: the metrics of the class
 that most of the 5 nearest training rows have, by the cosine of their sentence vectors. The rows are
@@ -34,7 +34,7 @@ from tqdm import tqdm
 from fairseq_scl.criterions import metrics
 from fairseq_scl.data import manifest
 from fairseq_scl.errors import NOT_FINITE, UserError
-from fairseq_scl.files import new_file, parse_model, write_text
+from fairseq_scl.files import new_file, parse_model, read_model, sha256, write_text
 from fairseq_scl.inference import calibration
 from fairseq_scl.reports import tensorboard
 from fairseq_scl.reports.results import EMBEDDINGS, RESULT, Result
@@ -64,15 +64,17 @@ def run(args: argparse.Namespace) -> None:
     from fairseq_scl.models import saved
 
     found = [(folder, saved.checkpoint_of(folder)) for folder in args.runs]
-    waiting = [folder for folder, checkpoint in found if not is_evaluated(folder, checkpoint)]
+    waiting = [folder for folder, path in found if not is_evaluated(folder, path, args.split)]
     for folder in tqdm(waiting, desc="evaluate", unit="run", disable=not waiting):
         evaluate(folder, args.split, args.batch_size, data=args.data)
 
 
-def is_evaluated(folder: Path, checkpoint: Path) -> bool:
-    """Whether the run's result belongs to its present checkpoint."""
-    result = folder / RESULT
-    return result.is_file() and result.stat().st_mtime >= checkpoint.stat().st_mtime
+def is_evaluated(folder: Path, checkpoint: Path, split: str | None) -> bool:
+    """Whether the run's result is of its present checkpoint and of `split`."""
+    if not (folder / RESULT).is_file():
+        return False
+    result = read_model(folder / RESULT, Result)
+    return result.split == split and result.checkpoint == sha256(checkpoint)
 
 
 def evaluate(
@@ -117,8 +119,8 @@ def evaluate(
             np.savez(file, features=features, labels=labels)
         names = [task.class_names[label] if task.class_names else str(label) for label in labels]
     updates = said.optimizer_history[-1].num_updates
-    logs = folder / "tensorboard"
-    if not logs.is_dir() and cfg.common.tensorboard_logdir:
+    beside = logs = folder / "tensorboard"
+    if not (beside / "train_inner").is_dir() and cfg.common.tensorboard_logdir:
         logs = Path(cfg.common.tensorboard_logdir)
     curves = tensorboard.read_scalars(logs)
     wall = curves.get("train_inner", {}).get("wall")
@@ -130,6 +132,7 @@ def evaluate(
             "fairseq": fairseq.__version__,
             "fairseq-scl": version("fairseq-scl"),
         },
+        "checkpoint": sha256(checkpoint),
         "manifest": trained_on.sha256,
         "updates": updates,
         "best_metric": cfg.checkpoint.best_checkpoint_metric,
@@ -147,8 +150,8 @@ def evaluate(
     }
     text = json.dumps(result, default=vars)  # fairseq may keep a model's flags as a namespace
     checked = parse_model(text, Result, folder / RESULT)
-    if logs.is_dir():
-        tensorboard.write_outcome(logs, folder, checked, features, names)
+    if logs.is_dir():  # what a checkpoint names elsewhere may be another's: only read it
+        tensorboard.write_outcome(beside, folder, checked, features, names)
     write_text(folder / RESULT, text + "\n")
 
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from fairseq_scl.cli import main
+from fairseq_scl.reports.tensorboard import SUFFIX
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -45,7 +45,7 @@ def events(folder: Path) -> EventAccumulator:
 
 def evaluate_again(run: Path) -> None:
     """As after more training."""
-    os.utime(run / "checkpoint_best.pt")
+    (run / "result.json").unlink()
     main(["evaluate", str(run)])
 
 
@@ -105,17 +105,23 @@ def test_evaluating_again_replaces_what_was_written(run):
     assert {path: path.stat().st_mtime_ns for path in logs.glob("*/events*")} == curves
 
 
-def test_a_run_that_did_not_log_gets_no_folder(run):
-    shutil.rmtree(run / "tensorboard")
-    evaluate_again(run)
-    assert not (run / "tensorboard").exists()
-
-
-def test_a_log_folder_elsewhere_is_used(recipe, tmp_path):
-    train(recipe.flags(tmp_path / "run", "--tensorboard-logdir", tmp_path / "logs"))
+def test_a_run_that_did_not_log_gets_no_folder(recipe, tmp_path):
+    train(recipe.flags(tmp_path / "run", "--max-update", 1))
     main(["evaluate", str(tmp_path / "run")])
-    assert events(tmp_path / "logs").Scalars("validation")
     assert not (tmp_path / "run" / "tensorboard").exists()
+
+
+def test_a_log_folder_elsewhere_is_read_and_left_as_it_is(recipe, tmp_path):
+    logs = tmp_path / "logs"
+    train(recipe.flags(tmp_path / "run", "--tensorboard-logdir", logs))
+    others = logs / f"events.out.tfevents.1{SUFFIX}"
+    others.write_text("of somebody else")
+    before = {path: path.stat().st_mtime_ns for path in logs.rglob("*")}
+    main(["evaluate", str(tmp_path / "run")])
+    assert {path: path.stat().st_mtime_ns for path in logs.rglob("*")} == before
+    assert events(tmp_path / "run" / "tensorboard").Scalars("validation")
+    evaluate_again(tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["curves"]["train_inner"]
 
 
 def test_logged_metrics_have_the_names_that_the_readme_tells(run):

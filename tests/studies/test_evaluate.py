@@ -1,6 +1,7 @@
 """evaluate: runs without a validation set, and what it makes of classes and probabilities."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -210,3 +211,27 @@ def test_other_data_than_the_runs_is_refused(validated, recipe, tmp_path):
     with pytest.raises(SystemExit, match=r"label/test.bin has changed since .*manifest.json was"):
         main(["evaluate", str(run), "--data", str(data)])
     assert not (run / "result.json").exists()
+
+
+def test_a_result_is_of_one_checkpoint_and_split_whatever_the_clock_says(validated, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(validated, run)
+    of_test, told = result_of(run), run / "result.json"
+
+    def evaluated_again(*more: str) -> bool:
+        os.utime(told, (0, 0))
+        main(["evaluate", str(run), *more])
+        return told.stat().st_mtime > 0
+
+    assert not evaluated_again()
+    assert evaluated_again("--split", "valid")
+    assert result_of(run)["split"] == "valid"
+    assert evaluated_again()
+    state = torch.load(run / saved.BEST, weights_only=True)
+    head = "classification_heads.sentence_classification_head.out_proj.bias"
+    state["model"][head].add_(torch.tensor([100.0, 0.0]))
+    torch.save(state, run / saved.BEST)
+    os.utime(run / saved.BEST, (0, 0))  # older than the result, but another
+    main(["evaluate", str(run)])
+    assert result_of(run)["checkpoint"] != of_test["checkpoint"]
+    assert result_of(run)["confusion"] != of_test["confusion"]
