@@ -159,12 +159,12 @@ class SentencePredictionSclCriterion(SentencePredictionCriterion):
         """What `reduce_metrics` logs, and of each whether more is better; None: who knows."""
         if self.regression_target:
             correlations = ("pearson", "spearman", "pearson_and_spearman")
-            return {"loss": False} | dict.fromkeys(correlations, True)
-        return (
-            dict.fromkeys(("loss", "ce_loss", "scl_loss"), False)
-            | {metric.__name__: True for metric in metrics.CLASSIFICATION}
-            | dict.fromkeys(("anchors_with_positive", *map("{}_similarity".format, KINDS)))
-        )
+            return {"loss": False, **dict.fromkeys(correlations, True)}
+        return {
+            **dict.fromkeys(("loss", "ce_loss", "scl_loss"), False),
+            **{metric.__name__: True for metric in metrics.CLASSIFICATION},
+            **dict.fromkeys(("anchors_with_positive", *map("{}_similarity".format, KINDS))),
+        }
 
     def forward(self, model, sample, reduce=True):
         """Compute the loss of a batch.

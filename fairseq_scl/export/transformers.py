@@ -22,7 +22,7 @@ def objection(source: Exportable) -> str | None:
     if source.pooling != "cls":
         return (
             f"--pooling {source.pooling} has no sequence classification class in transformers; "
-            "--format onnx needs none"
+            "--format onnx or setfit needs none"
         )
     return objection_to_encoder(source)
 

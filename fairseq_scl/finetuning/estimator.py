@@ -100,14 +100,19 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         from fairseq_scl.preparation.tables import Row, Table
 
         sentences = [(text,) if isinstance(text, str) else text for text in texts]
-        found = np.asarray(list(labels))
-        if len(sentences) != len(found):
-            raise ValueError(f"{len(sentences)} texts, but {len(found)} labels")
+        given = list(labels)
+        if len(sentences) != len(given):
+            raise ValueError(f"{len(sentences)} texts, but {len(given)} labels")
+        if len({isinstance(label, str) for label in given}) > 1:
+            raise ValueError("some labels are text, and others not")  # numpy makes text of all
         for number, parts in enumerate(sentences, 1):
             if not isinstance(parts, Sequence | np.ndarray) or not all(
                 isinstance(part, str) for part in parts
             ):
                 raise ValueError(f"row {number}: {parts!r:.60} is no text")
+            if (label := given[number - 1]) is None or label != label:
+                raise ValueError(f"row {number}: {label} is no label")
+        found = np.asarray(given)
         self.classes_ = np.unique(found)
         rows = [
             Row(number, tuple(parts), str(label))
@@ -132,11 +137,13 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def predict(self, texts: Iterable) -> np.ndarray:
         """The most probable label of each, `(rows,)`."""
-        return self.classes_[self.predict_proba(texts).argmax(1)]
+        said = self.predict_proba(texts).argmax(1)
+        return self.classes_[said]
 
     def predict_proba(self, texts: Iterable) -> np.ndarray:
         """The probability of each class, in the order of `classes_`: `(rows, classes)` float64."""
-        names = [str(label) for label in self.classes_] if hasattr(self, "classes_") else []
+        check_is_fitted(self)
+        names = [str(label) for label in self.classes_]
         said = self._predictions(texts)
         return np.array([[one.probabilities[name] for name in names] for one in said]).reshape(
             len(said), len(names)

@@ -4,21 +4,18 @@ import argparse
 import json
 import os
 import shlex
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from fairseq_scl.data.beside_checkpoint import (
-    TOKENIZER,
-    Prepared,
-    PreparedSplit,
-    read_prepared,
-)
+from fairseq_scl.criterions import metrics
+from fairseq_scl.data.beside_checkpoint import TOKENIZER, Prepared, read_prepared
 from fairseq_scl.data.rows import Choices, Rows
 from fairseq_scl.encoders import encoder_folder, import_model
-from fairseq_scl.errors import UserError
+from fairseq_scl.errors import UserError, printable
 from fairseq_scl.files import sha256
 from fairseq_scl.finetuning.estimate import Estimate
 from fairseq_scl.finetuning.recipe import train_flags
@@ -87,12 +84,10 @@ def prepared_once(output: Path, encoder: Path, tables: dict) -> Prepared:
     if not output.exists():
         return prepare_tables(output, encoder, tables)
     prepared = read_prepared(output)
-    same = set(prepared.splits) == set(tables) and all(
-        isinstance(table.path, Path) and is_of(prepared.splits[split], table)
-        for split, table in tables.items()
-    )
-    if not same:
-        raise UserError(f"{output} was made of other data or columns; choose another --output")
+    if changed := difference(prepared, tables):
+        raise UserError(
+            f"{output} was made of {changed}; choose another --output, or remove {output.parent}"
+        )
     kept = {path.name: path for path in (output / TOKENIZER).iterdir()}
     kept[encoder_folder.DICTIONARY] = output / "input0" / encoder_folder.DICTIONARY
     for name, path in kept.items():
@@ -101,10 +96,36 @@ def prepared_once(output: Path, encoder: Path, tables: dict) -> Prepared:
     return prepared
 
 
-def is_of(prepared: PreparedSplit, table) -> bool:
-    """Whether this was made of that file, read in that way."""
-    said = {"sha256": sha256(table.path), "delimiter": None, "encoding": None} | table.read_by
-    return all(getattr(prepared, key) == value for key, value in said.items())
+def difference(prepared: Prepared, tables: dict) -> str:
+    """In what prepared data differs from what these tables give; nothing if in nothing."""
+    if set(prepared.splits) != set(tables):
+        return f"the files of {', '.join(prepared.splits)}, not of {', '.join(tables)}"
+    for split, table in tables.items():
+        made = prepared.splits[split]
+        if not isinstance(table.path, Path) or made.sha256 != sha256(table.path):
+            return f"another {split} file, or this one was changed"
+        read_by = {"delimiter": None, "encoding": None} | table.read_by
+        for key, value in read_by.items():
+            if (before := getattr(made, key)) != value:
+                return f"{table.path} with {key} {shown(before)}, not {shown(value)}"
+    return ""
+
+
+def shown(value: object) -> str:
+    """A column or several, an encoding or a delimiter in words."""
+    return ", ".join(value) if isinstance(value, list) else str(value or "as usual")
+
+
+def read_as(prepared: Prepared) -> str:
+    """Which columns were read, and what they held."""
+    from fairseq_scl.preparation.summary import split_lines
+
+    lines = [line for split in prepared.splits for line in split_lines(split, prepared)]
+    columns = prepared.splits["train"].columns
+    if columns:
+        *sentences, label = columns
+        lines.insert(0, f"sentences: {' and '.join(sentences)}; labels: {label}")
+    return "\n".join(map(printable, lines))
 
 
 class Plan(NamedTuple):
@@ -136,9 +157,8 @@ def plan(
     def flags(folder: Path, rows: int, validate: bool, *own: str) -> list[str]:
         return [
             *(str(output / "data"), "--save-dir", str(folder)),
-            *train_flags(encoder, rows, classes, validate, cpu),
+            *train_flags(encoder, rows, classes, validate, cpu, loss),
             *("--tensorboard-logdir", str(folder / "tensorboard"), "--seed", str(seed)),
-            *(["--scl-weight", "0"] if loss == "ce" else []),
             *own,
             *more,
         ]
@@ -201,6 +221,15 @@ def estimate(data: Path, tested: dict[Path, Rows], split: str) -> tuple[Estimate
     return found, sentences
 
 
+def cross_validated(found: Estimate) -> dict:
+    """What cross-validation has to say in `result.json`, where another run's test set would."""
+    from fairseq_scl.studies.evaluate import by_class
+
+    scores = {metric.__name__: metric(found.confusion) for metric in metrics.CLASSIFICATION}
+    by_name = by_class(found.labels, found.logits, list(found.classes))
+    return {"split": "folds", "test": scores, **by_name}
+
+
 def finetune(
     tables: dict,
     output: Path,
@@ -241,19 +270,23 @@ def finetune(
     cpu = not torch.cuda.is_available() if cpu is None else cpu
     jobs = jobs or (os.cpu_count() or 1 if cpu else 1)
     folder = encoder_named(encoder)
-    output.mkdir(parents=True, exist_ok=True)
     data = output / "data"
-    prepared = prepared_once(data, folder, tables)
-    counts = np.bincount(Rows(data, Choices()).labels("train"))
+    with tempfile.TemporaryDirectory() as scratch:  # a dry run leaves nothing behind
+        made = data if data.exists() or not dry_run else Path(scratch, "data")
+        prepared = prepared_once(made, folder, tables)
+        counts = np.bincount(Rows(made, Choices()).labels("train"))
     heldout = next((split for split in ("test", "valid") if split in prepared.splits), "")
     folds = number_of_folds(folds, int(counts.min()), bool(heldout))
     runs = plan(output, folder, prepared, loss=loss, folds=folds, seed=seed, cpu=cpu, more=more)
     user_dir = ["--user-dir", str(Path(__file__).parent.parent)]
-    shown = [*runs.folds.values(), runs.model] if dry_run else [runs.model]
-    if not verbose or (not dry_run and is_trained(output, runs.model)):
-        shown = []
-    for flags in shown:
-        print(shlex.join(["fairseq-train", *flags, *user_dir]), end="\n\n")
+    commands = [*runs.folds.values(), runs.model] if dry_run else [runs.model]
+    if verbose:
+        print(f"{read_as(prepared)}\n")
+        if not dry_run and is_trained(output, runs.model):
+            print(f"{output} is trained already\n")
+            commands = []
+        for flags in commands:
+            print(shlex.join(["fairseq-train", *flags, *user_dir]), end="\n\n")
     if dry_run:
         return Found(output, None, "nothing was trained", [])
     train_all({**runs.folds, output: runs.model}, jobs, verbose)
@@ -271,6 +304,7 @@ def finetune(
         found, sentences = estimate(data, tested, "test")
         calibrate(saved.checkpoint_of(output), found.logits, found.labels, "folds")
     split = "test" if heldout == "test" else None
-    if not is_evaluated(output, saved.checkpoint_of(output), split):
-        evaluate(output, split, BATCH_SIZE)
+    measured = cross_validated(found) if folds and found else None
+    if not is_evaluated(output, saved.checkpoint_of(output), "folds" if measured else split):
+        evaluate(output, split, BATCH_SIZE, measured)
     return Found(output, found, basis, sentences)

@@ -52,13 +52,16 @@ def run(args: argparse.Namespace) -> None:
     print(*train_flags(args.encoder, args.rows, args.classes, args.validate, cpu), sep="\n")
 
 
-def train_flags(encoder: Path, rows: int, classes: int, validate: bool, cpu: bool) -> list[str]:
+def train_flags(
+    encoder: Path, rows: int, classes: int, validate: bool, cpu: bool, loss: str = "ce+scl"
+) -> list[str]:
     """The flags of fairseq-train for this encoder and so many training rows and classes.
 
     Args:
         encoder: a folder as 'fairseq-scl import-model' makes it.
         validate: choose the best of a few validations; else the last state counts.
         cpu: leave a GPU alone, and train in single precision.
+        loss: `ce` is cross-entropy alone, with everything else the same.
 
     Raises:
         UserError: if the folder does not say what encoder it is, or no recipe is known for it.
@@ -72,13 +75,17 @@ def train_flags(encoder: Path, rows: int, classes: int, validate: bool, cpu: boo
     config.lr_scheduler.warmup_updates = math.ceil(WARMUP * updates)
     config.lr_scheduler.total_num_update = config.optimization.max_update = updates
     config.common.cpu = cpu
+    if loss == "ce":
+        config.criterion.scl_weight = 0
     config.common.fp16 = config.common.get("fp16", False) and not cpu
     interval = max(1, updates // VALIDATIONS)
-    checkpoints = ["--no-epoch-checkpoints", "--no-save-optimizer-state"]
+    metric = config.checkpoint.best_checkpoint_metric
+    checkpoints = [
+        *("--best-checkpoint-metric", metric, "--maximize-best-checkpoint-metric"),
+        *("--no-epoch-checkpoints", "--no-save-optimizer-state"),
+    ]
     if validate:
-        metric = config.checkpoint.best_checkpoint_metric
         checkpoints += [
-            *("--best-checkpoint-metric", metric, "--maximize-best-checkpoint-metric"),
             *("--validate-interval-updates", str(interval)),
             *("--save-interval-updates", str(interval), "--keep-interval-updates", "1"),
             *("--save-interval", "1000000", "--no-last-checkpoints"),

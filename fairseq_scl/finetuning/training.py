@@ -37,7 +37,8 @@ def train_all(runs: dict[Path, list[str]], jobs: int, verbose: bool) -> None:
     cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     threads = max(1, cores // min(jobs, len(waiting)))
     total = sum(map(updates, waiting.values()))
-    with tqdm(total=total, desc="train", unit="update", disable=not verbose) as progress:
+    desc = "train" if len(waiting) == 1 else f"train {len(waiting)} runs"
+    with tqdm(total=total, desc=desc, unit="update", disable=not verbose) as progress:
 
         def one(folder: Path, flags: list[str]) -> None:
             processes.append(process := start(flags, threads))
@@ -100,6 +101,8 @@ def follow(process: subprocess.Popen, log: Path, progress: tqdm) -> None:
         for line in process.stdout or ():
             file.write(line)
             if (found := UPDATES.search(line)) and int(found[1]) > done:
+                if progress.n == 0:
+                    progress.unpause()  # what is left is told by updates, not by the start
                 progress.update(int(found[1]) - done)
                 done = int(found[1])
     process.wait()

@@ -57,7 +57,8 @@ def write_csv(
             told = f"{len(values)} fields, there are {len(header)} columns"
             raise UserError(f"{where}, row {number}: {told}")
         cells = itertools.chain(map(cell, values), itertools.repeat(""))
-        said = [harmless(prediction.label), *sorted(prediction.probabilities.values())[-1:]]
+        sure = max(prediction.probabilities.values(), default=None)
+        said = [harmless(prediction.label), *([] if sure is None else [f"{sure:.4f}"])]
         writer.writerow([*itertools.islice(cells, len(header)), *said])
         file.flush()
 

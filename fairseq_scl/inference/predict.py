@@ -147,6 +147,8 @@ def run(args: argparse.Namespace) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Refuse flags that cannot be, alone or together."""
+    if not args.model.exists():
+        raise UserError(f"{args.model}: no such file or folder")
     if args.batch_size < 1:
         raise UserError(f"--batch-size {args.batch_size} must be at least 1")
     if args.threshold is not None and not 0 < args.threshold <= 1:
@@ -299,7 +301,7 @@ def predict(
 ) -> Iterator[list[Prediction]]:
     """Predictions in the order of `rows`, a window at a time; `where` they are from, for errors."""
     total = len(rows) if isinstance(rows, list) else None
-    source, done = iter(rows), 0
+    source, done, empty = iter(rows), 0, 0
     with tqdm(total=total, desc="predict", unit="row") as progress:
         while window := list(itertools.islice(source, WINDOW)):
             for number, row in enumerate(window, done + 1):
@@ -310,7 +312,11 @@ def predict(
                     )
             yield classifier.predict(window, batch_size, threshold, long)
             done += len(window)
+            empty += sum(not all(map(str.strip, row)) for row in window)
             progress.update(len(window))
+    if empty:
+        told = f"{where}: {empty:,} of {done:,} rows have an empty sentence"
+        print(f"{told}; their labels mean nothing", file=sys.stderr)
 
 
 def entries(

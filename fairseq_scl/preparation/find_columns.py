@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from fairseq_scl.errors import UserError
+from fairseq_scl.preparation.records import delimiter_hint
 
 TEXT_NAMES = {
     "sentence", "text", "comment", "review", "tweet", "message", "post", "body", "content",
@@ -21,7 +22,6 @@ LABEL_NAMES = {
 }  # fmt: skip
 FEW = 20  # labels, or a third of the rows if that is more
 SHORT = 3  # words on average: names of people or places, hardly sentences
-DELIMITERS = {";": ";", "\t": "tab", "|": "|"}
 
 #: words that a date may hold
 OF_DATES = {
@@ -63,10 +63,8 @@ def text_column(where: object, header: Sequence[str], rows: Rows) -> str:
     lengths = {name: _words(found) for name, found in values.items()}
     if "sentence" in header:
         return "sentence"
-    mark = next((m for m in DELIMITERS if len(header) == 1 and m in header[0]), None)
-    if mark:
-        said = f"one column, '{header[0]}'; is it --delimiter {shlex.quote(DELIMITERS[mark])}?"
-        raise UserError(f"{where}: {said}")
+    if hint := delimiter_hint(header):
+        raise UserError(f"{where}: {hint}")
     candidates = [name for name in _named(header, TEXT_NAMES) if _letters(values[name])]
     if not candidates:
         if len(header) == 1 and _letters(values[header[0]]):

@@ -1,7 +1,8 @@
 """Reading a user's file with all of its columns, in a stream."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from fairseq_scl.preparation.tables import (
     lines,
     required_kind,
 )
+
+DELIMITERS = {";": ";", "\t": "tab", "|": "|"}
 
 
 class Records(NamedTuple):
@@ -59,12 +62,22 @@ def read_records(path: Path, delimiter: str | None = None, encoding: str = UTF8)
     return Records(header, rows)
 
 
+def delimiter_hint(header: Sequence[str]) -> str:
+    """What to say where a CSV seems to have another delimiter than was thought, else nothing."""
+    mark = next((mark for mark in DELIMITERS if len(header) == 1 and mark in header[0]), None)
+    if mark is None:
+        return ""
+    return f"one column, '{header[0]}'; is it --delimiter {shlex.quote(DELIMITERS[mark])}?"
+
+
 def _csv(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int, list]]:
-    width = None
+    header: list[str] = []
     for number, fields in csv_fields(path, delimiter, encoding):
-        width = width or len(fields)
-        if len(fields) != width:
-            told = f"{len(fields)} fields, there are {width} columns"
+        header = header or fields
+        if len(fields) != len(header):
+            if hint := delimiter_hint(header):
+                raise UserError(f"{path}: {hint}")
+            told = f"{len(fields)} fields, there are {len(header)} columns"
             raise UserError(f"{path}, row {number}: {told}")
         yield number, fields
 

@@ -15,12 +15,18 @@ WITHOUT_VALIDATION = (
 def summary(output: Path, prepared: Prepared) -> str:
     """Some lines of text, for a terminal."""
     lines = [f"{output}: at most {prepared.max_length} tokens a row"]
-    for split, entry in prepared.splits.items():
-        lines.append(f"{split}: {count(entry.rows, 'row')}; {labels(entry, prepared.classes)}")
-        lines += [f"    {note}" for note in notes(entry, prepared.max_length)]
+    for split in prepared.splits:
+        lines += split_lines(split, prepared)
     if "valid" not in prepared.splits:
         lines.append(WITHOUT_VALIDATION)
     return "\n".join(map(printable, lines))
+
+
+def split_lines(split: str, prepared: Prepared) -> list[str]:
+    """What a split holds, and below it what may be amiss."""
+    entry = prepared.splits[split]
+    told = f"{split}: {count(entry.rows, 'row')}; {labels(entry, prepared.classes)}"
+    return [told, *(f"    {note}" for note in notes(entry, prepared.max_length))]
 
 
 def labels(entry: PreparedSplit, classes: list[str] | None) -> str:

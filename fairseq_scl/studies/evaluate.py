@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate `args.runs`."""
+    from fairseq_scl import plugin  # noqa: F401  (knows what a checkpoint may hold)
     from fairseq_scl.models import saved
 
     found = [(folder, saved.checkpoint_of(folder)) for folder in args.runs]
@@ -142,7 +143,11 @@ def evaluate(
         "knn": knn,
         "test1": mismatched,
         "classes": task.class_names,
-        **(by_class(tested, task.class_names) if tested and task.class_names else {}),
+        **(
+            by_class(tested.labels, tested.logits, task.class_names)
+            if tested and task.class_names
+            else {}
+        ),
         "calibration": calibrated(checkpoint, cfg, task, measure, split, tested),
         "seconds": wall[-1][1] if wall else None,
         **(measured or {}),
@@ -248,12 +253,16 @@ def calibrated(
     return told
 
 
-def by_class(tested: Tested, names: list[str]) -> dict:
-    """The result's `per_class`, in percent, and `confusion`; 0 where a share is undefined."""
+def by_class(labels: np.ndarray, logits: np.ndarray, names: list[str]) -> dict:
+    """The result's `per_class`, in percent, and `confusion`; 0 where a share is undefined.
+
+    Args:
+        labels: `(rows,)`; logits: `(rows, classes)`.
+    """
     from sklearn.metrics import precision_recall_fscore_support
 
-    said, ids = tested.logits.argmax(1), np.arange(len(names))
-    found = precision_recall_fscore_support(tested.labels, said, labels=ids, zero_division=0)
+    said, ids = logits.argmax(1), np.arange(len(names))
+    found = precision_recall_fscore_support(labels, said, labels=ids, zero_division=0)
     per_class = {
         name: {
             "precision": 100 * float(precision),
@@ -263,7 +272,7 @@ def by_class(tested: Tested, names: list[str]) -> dict:
         }
         for name, precision, recall, f1, support in zip(names, *found, strict=True)
     }
-    confusion = confusion_of(said, tested.labels, len(names)).tolist()
+    confusion = confusion_of(said, labels, len(names)).tolist()
     return {"per_class": per_class, "confusion": confusion}
 
 

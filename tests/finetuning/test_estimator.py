@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import PACKAGE
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -47,6 +48,14 @@ def test_it_says_what_the_command_says(untrained, fitted, tmp_path):
     np.testing.assert_allclose(fitted.predict_proba(NEW), probabilities, rtol=1e-6)
     vectors = np.stack([one.embedding for one in said])
     np.testing.assert_allclose(fitted.transform(NEW), vectors, rtol=1e-5)
+
+
+def test_what_is_not_fitted_says_so(untrained, tmp_path):
+    for use in (untrained.predict, untrained.predict_proba, untrained.transform):
+        with pytest.raises(NotFittedError):
+            use(NEW)
+    with pytest.raises(NotFittedError):
+        untrained.save(tmp_path / "model")
 
 
 @pytest.mark.integration
@@ -96,6 +105,10 @@ def test_a_search_and_a_pipeline_run_over_it(untrained):
         (["a", "b"], ["x"], "2 texts, but 1 labels"),
         (["a", None], ["x", "y"], "row 2: None is no text"),
         (["a", float("nan")], ["x", "y"], "row 2: nan is no text"),
+        (["a", "b"], ["x", float("nan")], "some labels are text, and others not"),
+        (["a", "b", "c"], [1.0, 2.0, float("nan")], "row 3: nan is no label"),
+        (["a", "b"], [None, None], "row 1: None is no label"),
+        (["a", "b"], ["1", 2], "some labels are text, and others not"),
         (["a", "b"], ["x", "x"], "class"),
         ([], [], "no rows"),
     ],

@@ -5,6 +5,7 @@ import json
 import shlex
 import shutil
 
+import numpy as np
 import pytest
 from conftest import PACKAGE, configure, last_validation
 
@@ -57,29 +58,45 @@ def test_a_table_becomes_a_model_an_estimate_and_predictions(call, tmp_path, cap
     call(table, "--folds", 2, "--jobs", 2)  # nothing is trained twice
     assert {path: path.stat().st_mtime_ns for path in model.rglob("checkpoint*.pt")} == stamps
     again = capsys.readouterr().out
-    assert "fairseq-train" not in again and told.endswith(again)
+    assert "fairseq-train" not in again and f"{model} is trained already" in again
+    assert told.endswith(again[again.index("accuracy") :])
+    assert told.startswith(
+        "sentences: comment; labels: topic\ntrain: 40 rows; negative 18, positive 22\n\n"
+    )
+    result = json.loads((model / "result.json").read_text())
+    assert result["split"] == "folds" and np.sum(result["confusion"]) == 40
+    main(["report", str(model)])
+    assert f"{result['test']['accuracy']:.1f}" in (report := capsys.readouterr().out)
+    assert "--split folds" in report
     with pytest.raises(UserError, match="was trained otherwise"):
         call(table, "--folds", 2, "--loss", "ce")
     other = write(tmp_path / "other.csv", ROWS[:30])
-    with pytest.raises(UserError, match="was made of other data"):
+    with pytest.raises(UserError, match="was made of another train file, or this one was changed"):
         call(other, "--folds", 2)
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--label", "third"), "other data or columns"),
-        (("--encoding", "latin-1"), "other data or columns"),
+        (("--label", "third"), "with columns comment, topic, not comment, third; choose another"),
+        (("--encoding", "latin-1"), "with encoding utf-8, not latin-1; choose another --output"),
+        (("--test", "comments.csv"), "made of the files of train, not of train, test; choose"),
         (("--encoder", "other"), "for another encoder"),
     ],
 )
 def test_an_output_is_of_one_table_read_in_one_way_for_one_encoder(
-    call, encoder, tmp_path, arguments, told
+    call, encoder, tmp_path, monkeypatch, arguments, told
 ):
+    def stopped(*_):
+        raise UserError("stopped")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fairseq_scl.finetuning.finetune.train_all", stopped)
     table = tmp_path / "comments.csv"
     table.write_text("comment,topic,third\n" + "good film,a,x\nbad film,b,y\n" * 3)
     columns = ("--sentence", "comment", "--label", "topic")
-    call(table, *columns, "--dry-run")
+    with pytest.raises(UserError, match="stopped"):
+        call(table, *columns)
     other = shutil.copytree(encoder, tmp_path / "other")
     with open(other / "dict.txt", "a") as file:
         file.write("another 1\n")
@@ -94,7 +111,8 @@ def test_with_validation_and_test_the_best_state_is_tested(call, tmp_path, capsy
     test = write(tmp_path / "test.csv", ROWS[:25])
     call(table, "--valid", test, "--test", test, "--loss", "ce")
     told = capsys.readouterr().out
-    assert "25 test rows" in told and "--scl-weight 0" in told
+    assert "25 test rows" in told and "--scl-weight 0 " in told
+    assert "--scl-weight 0.9" not in told
     assert saved.checkpoint_of(tmp_path / "model").name == "checkpoint_best.pt"
     assert not (tmp_path / "model" / "folds").exists()
     classifier = load(tmp_path / "model")
@@ -127,7 +145,7 @@ def test_a_dry_run_prints_commands_that_fairseq_takes(call, tmp_path, capsys):
     assert len(lines) == 4
     folds = [configure(shlex.split(line)[1:]).task.fold for line in lines]
     assert folds == ["1/3", "2/3", "3/3", None]
-    assert not list((tmp_path / "model").rglob("*.pt"))
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_the_numbers_are_those_that_a_study_has(arch, encoder, tmp_path):
 
 def test_without_validation_only_the_last_state_is_kept(encoder):
     flags = train_flags(encoder, 40, 2, validate=False, cpu=True)
-    assert "--disable-validation" in flags and "--best-checkpoint-metric" not in flags
+    assert "--disable-validation" in flags and "--validate-interval-updates" not in flags
 
 
 def test_an_encoder_without_a_recipe_is_told(tmp_path):

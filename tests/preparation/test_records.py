@@ -50,6 +50,7 @@ def test_objects_of_json_may_lack_values_or_have_more(tmp_path):
         ("a.csv", b"", "a.csv is empty"),
         ("a.json", b"[]", "a.json is empty"),
         ("a.csv", b"a,b\n1\n", "a.csv, row 2: 1 fields, there are 2 columns"),
+        ("a.csv", b"a;b\n1;2\n1,5;2\n", "a.csv: one column, 'a;b'; is it --delimiter ';'?"),
         ("a.csv", b'a,b\n"1,2\n', "a.csv, row 2: not CSV (unexpected end of data)"),
         ("a.jsonl", b'{"a": 1}\n[1]\n', "a.jsonl, row 2: not a JSON object"),
         ("a.jsonl", b'{"a": 1}\n{"a"\n', "a.jsonl, row 2: not JSON"),

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -56,6 +58,15 @@ def test_a_run_without_validation_is_used_as_its_last_checkpoint_is(unvalidated,
     assert len(output.read_text().splitlines()) == 5
     main(["export", str(unvalidated), str(tmp_path / "exported")])
     assert (tmp_path / "exported" / "model.safetensors").is_file()
+
+
+@pytest.mark.integration
+def test_it_is_evaluated_by_a_process_of_its_own(unvalidated, tmp_path):
+    run = shutil.copytree(unvalidated, tmp_path / "run")
+    (run / "result.json").unlink()
+    command = [sys.executable, "-m", "fairseq_scl.cli", "evaluate", str(run)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert result_of(run)["test"] == result_of(unvalidated)["test"]
 
 
 def test_a_report_of_runs_without_validation_has_no_top_3(unvalidated, tmp_path, capsys):
