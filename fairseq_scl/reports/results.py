@@ -23,8 +23,8 @@ SETTING = (
     "options", "metric",
 )  # fmt: skip
 MEASURES = (
-    "validation", "test", "knn", "mismatched", "ECE before", "ECE after", "seconds", "updates/s",
-    "peak MiB", "temperature",
+    "validation", "test", "knn", "probe", "refit", "mismatched", "ECE before", "ECE after",
+    "seconds", "updates/s", "peak MiB", "temperature",
 )  # fmt: skip
 
 Whole = Annotated[int, Field(ge=-(10**18), le=10**18)]
@@ -177,6 +177,20 @@ class Calibration(BaseModel):
     brier_after: Number | None = None
 
 
+class Probe(BaseModel):
+    """Logistic regression on frozen sentence vectors (see `fairseq_scl.studies.probe`).
+
+    Attributes:
+        C: its inverse regularisation strength.
+        valid, test: metrics by name, of the validation set and of the tested split.
+    """
+
+    model_config = ConfigDict(strict=True)
+    C: Number
+    valid: dict[str, Number] | None
+    test: dict[str, Number] | None
+
+
 class Result(Outcome):
     """`result.json` of `fairseq-scl evaluate`.
 
@@ -185,6 +199,8 @@ class Result(Outcome):
         split: what `test` was measured on; None if nothing was tested.
         test, test1, knn: metrics by name: of the test set, of MNLI's mismatched one, and of what
             the nearest training rows say.
+        probe, refit: what a logistic regression makes of the sentence vectors before and after
+            training.
         per_class: of the tested split, by the class's name; None for a regression.
         confusion: its rows by true and, in each, by predicted class, in the order of `classes`.
         calibration: None for a regression, or where no rows were held out.
@@ -199,6 +215,8 @@ class Result(Outcome):
     test: dict[str, float] | None
     test1: dict[str, float] | None = None
     knn: dict[str, Number] | None = None
+    probe: Probe | None = None
+    refit: Probe | None = None
     classes: list[str] | None = None
     per_class: dict[str, ClassScores] | None = None
     confusion: list[list[Whole]] | None = None
@@ -223,6 +241,8 @@ class Result(Outcome):
             "validation": self.valid,
             "test": (self.test or {}).get(self.metric),
             "knn": (self.knn or {}).get(self.metric),
+            "probe": self.probe and (self.probe.test or {}).get(self.metric),
+            "refit": self.refit and (self.refit.test or {}).get(self.metric),
             "mismatched": (self.test1 or {}).get(self.metric),
             "ECE before": self.calibration and self.calibration.ece_before,
             "ECE after": self.calibration and self.calibration.ece_after,

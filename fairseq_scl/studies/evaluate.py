@@ -10,6 +10,11 @@ that most of the 5 nearest training rows have, by the cosine of their sentence v
 those that the run trained on, with their noise (of --noise tokens the first epoch's). Null for a
 regression, and beyond 10,000 training rows, which would take long to encode.
 
+"probe" is what needs no fine-tuning: a logistic regression on the sentence vectors of the encoder
+before training (--finetune-from-model), fitted to the same training rows, its C chosen on the
+validation set; "refit" is the same on the vectors after training. Missing where "knn" is, and
+"probe" where the encoder is no longer there.
+
 "per_class" and "confusion" (a row for each true class) tell which classes are taken for which. Of a
 classification with a validation set, calibration.json is written too: the temperature, fitted on
 that set, that predict and export divide logits by. "calibration" says what it does to the expected
@@ -20,6 +25,7 @@ calibration error and the Brier score of the test set.
 
 import argparse
 import json
+import logging
 import platform
 from functools import partial
 from importlib.metadata import version
@@ -33,11 +39,14 @@ from tqdm import tqdm
 
 from fairseq_scl.criterions import metrics
 from fairseq_scl.data import manifest
-from fairseq_scl.errors import NOT_FINITE, UserError
+from fairseq_scl.errors import NOT_FINITE, UserError, first_line
 from fairseq_scl.files import new_file, parse_model, write_text
 from fairseq_scl.inference import calibration
 from fairseq_scl.reports import tensorboard
 from fairseq_scl.reports.results import EMBEDDINGS, RESULT, Result
+from fairseq_scl.studies import probe
+
+log = logging.getLogger(__name__)
 
 NEIGHBOURS = 5
 MAX_TRAINING_ROWS = 10_000
@@ -86,6 +95,11 @@ def evaluate(
     model, cfg, task, criterion, said = saved.load(checkpoint)
     measure = partial(test_metrics, model.eval(), criterion.eval(), cfg, task, batch_size)
     tested = mismatched = knn = features = names = None
+    train, held_out = None, validation(cfg, task)
+    if task.class_names and len(task.load_dataset("train")) <= MAX_TRAINING_ROWS:
+        train = task.load_dataset("train")
+    valid = measure(held_out) if held_out else None
+    known = measure(train) if train else None
     if split:
         tested = measure(labelled(folder, task, split))
         features, labels = tested.features, tested.labels
@@ -93,12 +107,21 @@ def evaluate(
             raise UserError(f"{checkpoint}: {NOT_FINITE}")
         if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
             mismatched = measure(task.load_dataset("test1")).metrics
-        if task.class_names and len(train := task.load_dataset("train")) <= MAX_TRAINING_ROWS:
-            known = measure(train)
+        if known:
             knn = knn_metrics(known.features, known.labels, features, labels, len(task.class_names))
         with new_file(folder / EMBEDDINGS) as temporary, open(temporary, "wb") as file:
             np.savez(file, features=features, labels=labels)
         names = [task.class_names[label] if task.class_names else str(label) for label in labels]
+    probes = {}
+    if train and known and len(set(known.labels)) > 1:
+        probes["refit"] = probed(known, valid, tested, len(task.class_names))
+        if as_before(model, cfg):
+            probes["probe"] = probed(
+                measure(train),
+                measure(held_out) if held_out else None,
+                measure(labelled(folder, task, split)) if split else None,
+                len(task.class_names),
+            )
     updates = said.optimizer_history[-1].num_updates
     logs = folder / "tensorboard"
     if not logs.is_dir() and cfg.common.tensorboard_logdir:
@@ -120,10 +143,11 @@ def evaluate(
         "split": split,
         "test": tested and tested.metrics,
         "knn": knn,
+        **probes,
         "test1": mismatched,
         "classes": task.class_names,
         **(by_class(tested, task.class_names) if tested and task.class_names else {}),
-        "calibration": calibrated(checkpoint, cfg, task, measure, split, tested),
+        "calibration": calibrated(checkpoint, cfg, task, valid, split, tested),
         "seconds": wall[-1][1] if wall else None,
         **(measured or {}),
         "curves": curves,
@@ -200,8 +224,42 @@ def test_metrics(model, criterion, cfg, task, batch_size: int, dataset) -> Teste
     return Tested(values, *parts)
 
 
+def validation(cfg, task):
+    """The dataset that a classification was validated on, None without one."""
+    valid = cfg.dataset.valid_subset.split(",")[0]
+    if not task.class_names or cfg.dataset.disable_validation or not task.has_split(valid):
+        return None
+    return task.load_dataset(valid)
+
+
+def as_before(model, cfg) -> bool:
+    """Give a model its encoder's weights of before training; say so if they are gone."""
+    from fairseq import checkpoint_utils
+
+    path = cfg.checkpoint.finetune_from_model
+    if not path or not Path(path).is_file():
+        log.warning(f"no probe: the encoder before training, {path or 'none'}, is not there")
+        return False
+    try:
+        state = checkpoint_utils.load_checkpoint_to_cpu(path)
+        model.load_state_dict(state["model"], model_cfg=cfg.model)  # as fairseq's trainer does
+    except (UserError, KeyError, RuntimeError) as error:
+        log.warning(f"no probe: {path} is not the encoder before training: {first_line(error)}")
+        return False
+    return True
+
+
+def probed(known: Tested, valid: Tested | None, tested: Tested | None, count: int) -> dict:
+    """The logistic regression on a model's sentence vectors; see `probe`."""
+
+    def rows(part: Tested) -> probe.Rows:
+        return part.features, part.labels
+
+    return probe.probe_metrics(rows(known), valid and rows(valid), tested and rows(tested), count)
+
+
 def calibrated(
-    checkpoint: Path, cfg, task, measure, split: str | None, tested: Tested | None
+    checkpoint: Path, cfg, task, held_out: Tested | None, split: str | None, tested: Tested | None
 ) -> dict | None:
     """Fit a temperature on the validation set; of a run without one, read what others fitted.
 
@@ -211,10 +269,9 @@ def calibrated(
     if not task.class_names:
         return None
     valid = cfg.dataset.valid_subset.split(",")[0]
-    if cfg.dataset.disable_validation or not task.has_split(valid):
+    if held_out is None:
         found = calibration.read(checkpoint)
     else:
-        held_out = measure(task.load_dataset(valid))
         found = calibration.calibrate(checkpoint, held_out.logits, held_out.labels, "valid")
     if found is None:
         return None
