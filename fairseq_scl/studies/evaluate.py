@@ -78,13 +78,18 @@ def is_evaluated(folder: Path, checkpoint: Path) -> bool:
 
 
 def evaluate(
-    folder: Path, split: str | None, batch_size: int, measured: dict | None = None
+    folder: Path,
+    split: str | None,
+    batch_size: int,
+    measured: dict | None = None,
+    with_probe: bool = True,
 ) -> None:
     """Write `result.json` and `test_embeddings.npz` of one run.
 
     Args:
         split: what to test on; None leaves the test set alone.
         measured: further entries of the result.
+        with_probe: fit `probe` and `refit`, too.
     """
     import fairseq
 
@@ -94,16 +99,23 @@ def evaluate(
     checkpoint = saved.checkpoint_of(folder)
     model, cfg, task, criterion, said = saved.load(checkpoint)
     measure = partial(test_metrics, model.eval(), criterion.eval(), cfg, task, batch_size)
-    tested = mismatched = knn = features = names = None
-    train, held_out = None, validation(cfg, task)
-    if task.class_names and len(task.load_dataset("train")) <= MAX_TRAINING_ROWS:
-        train = task.load_dataset("train")
-    valid = measure(held_out) if held_out else None
-    known = measure(train) if train else None
-    if split:
-        tested = measure(labelled(folder, task, split))
+    datasets = {
+        "train": training(task) if split or with_probe else None,
+        "valid": validation(cfg, task),
+        "test": labelled(folder, task, split) if split else None,
+    }
+
+    def encoded() -> dict[str, Tested]:
+        return {name: measure(rows) for name, rows in datasets.items() if rows is not None}
+
+    after = encoded()
+    known, valid, tested = map(after.get, datasets)
+    if not all(np.isfinite(part.features).all() for part in after.values()):
+        raise UserError(f"{checkpoint}: {NOT_FINITE}")
+    mismatched = knn = features = names = None
+    if tested:
         features, labels = tested.features, tested.labels
-        if not (np.isfinite(features).all() and np.isfinite(list(tested.metrics.values())).all()):
+        if not np.isfinite(list(tested.metrics.values())).all():
             raise UserError(f"{checkpoint}: {NOT_FINITE}")
         if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
             mismatched = measure(task.load_dataset("test1")).metrics
@@ -113,15 +125,10 @@ def evaluate(
             np.savez(file, features=features, labels=labels)
         names = [task.class_names[label] if task.class_names else str(label) for label in labels]
     probes = {}
-    if train and known and len(set(known.labels)) > 1:
-        probes["refit"] = probed(known, valid, tested, len(task.class_names))
+    if with_probe and known and len(set(known.labels)) > 1:
+        probes["refit"] = probed(after, len(task.class_names))
         if as_before(model, cfg):
-            probes["probe"] = probed(
-                measure(train),
-                measure(held_out) if held_out else None,
-                measure(labelled(folder, task, split)) if split else None,
-                len(task.class_names),
-            )
+            probes["probe"] = probed(encoded(), len(task.class_names))
     updates = said.optimizer_history[-1].num_updates
     logs = folder / "tensorboard"
     if not logs.is_dir() and cfg.common.tensorboard_logdir:
@@ -224,6 +231,14 @@ def test_metrics(model, criterion, cfg, task, batch_size: int, dataset) -> Teste
     return Tested(values, *parts)
 
 
+def training(task):
+    """The rows that a classification was trained on, None where they are too many to encode."""
+    if not task.class_names:
+        return None
+    dataset = task.load_dataset("train")
+    return dataset if len(dataset) <= MAX_TRAINING_ROWS else None
+
+
 def validation(cfg, task):
     """The dataset that a classification was validated on, None without one."""
     valid = cfg.dataset.valid_subset.split(",")[0]
@@ -243,19 +258,17 @@ def as_before(model, cfg) -> bool:
     try:
         state = checkpoint_utils.load_checkpoint_to_cpu(path)
         model.load_state_dict(state["model"], model_cfg=cfg.model)  # as fairseq's trainer does
-    except (UserError, KeyError, RuntimeError) as error:
-        log.warning(f"no probe: {path} is not the encoder before training: {first_line(error)}")
+    except (UserError, Exception) as error:  # torch and fairseq raise whatever they like
+        why = first_line(error).removeprefix("fairseq-scl: error: ")
+        log.warning(f"no probe: {path} is not the encoder before training: {why}")
         return False
     return True
 
 
-def probed(known: Tested, valid: Tested | None, tested: Tested | None, count: int) -> dict:
+def probed(parts: dict[str, Tested], count: int) -> dict:
     """The logistic regression on a model's sentence vectors; see `probe`."""
-
-    def rows(part: Tested) -> probe.Rows:
-        return part.features, part.labels
-
-    return probe.probe_metrics(rows(known), valid and rows(valid), tested and rows(tested), count)
+    rows = {name: (part.features, part.labels) for name, part in parts.items()}
+    return probe.probe_metrics(rows["train"], rows.get("valid"), rows.get("test"), count)
 
 
 def calibrated(

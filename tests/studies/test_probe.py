@@ -1,18 +1,20 @@
 """The probe: its C, and that it sees the encoder before training and the run's own rows."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
-from conftest import PACKAGE, train
+import torch
+from conftest import PACKAGE, build_model, train
 from sklearn.linear_model import LogisticRegression
 
 from fairseq_scl.cli import main
 from fairseq_scl.data import manifest
 from fairseq_scl.inference.classifier import load
 from fairseq_scl.preparation.tables import Columns, read_file
-from fairseq_scl.studies import probe
+from fairseq_scl.studies import evaluate, probe
 
 ROWS = {
     split: read_file(PACKAGE / "sample_data" / f"{split}.tsv", Columns(("sentence",), "label"))
@@ -99,13 +101,68 @@ def test_probe_is_of_the_vectors_before_training_and_refit_of_those_after(untrai
     assert not np.allclose(before[0][0], after[0][0], atol=1e-2)
 
 
-def test_an_encoder_that_is_gone_is_told_in_a_line(recipe, tmp_path, caplog):
-    words = [str(flag) for flag in recipe.flags(tmp_path / "run")]
-    copy = tmp_path / "encoder.pt"
-    shutil.copy(words[words.index("--finetune-from-model") + 1], copy)
+def missing(path, encoder):
+    path.unlink()
+
+
+def damaged(path, encoder):
+    path.write_bytes(b"PK")
+
+
+def of_other_size(path, encoder):
+    folder = path.with_name("wider")
+    folder.mkdir()
+    shutil.copy(encoder / "dict.txt", folder)
+    build_model(folder, encoder_embed_dim=16)
+    shutil.copy(folder / "model.pt", path)
+
+
+def of_another_model(path, encoder):
+    torch.save({"weights": {}}, path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (missing, "the encoder before training, {}, is not there"),
+        (damaged, "{} is not the encoder before training: .*not a whole fairseq checkpoint"),
+        (of_other_size, "{} is not the encoder before training: .*embed_tokens.* 16.* 32"),
+        (of_another_model, "{} is not the encoder before training: "),
+    ],
+    ids=["missing", "damaged", "of_other_size", "of_another_model"],
+)
+def test_an_encoder_that_does_not_fit_is_told_in_a_line(recipe, tmp_path, caplog, spoil, why):
+    copy = shutil.copy(recipe.encoder / "model.pt", tmp_path / "encoder.pt")
     train(recipe.flags(tmp_path / "run", "--max-update", 1, "--finetune-from-model", copy))
-    copy.unlink()
+    spoil(copy, recipe.encoder)
+    caplog.clear()
     main(["evaluate", str(tmp_path / "run")])
     told = json.loads((tmp_path / "run" / "result.json").read_text())
     assert "probe" not in told and told["refit"]["test"]["accuracy"] > 0
-    assert f"no probe: the encoder before training, {copy}, is not there" in caplog.text
+    assert told["test"]["accuracy"] > 0
+    [line] = [r.getMessage() for r in caplog.records if "no probe: " in r.getMessage()]
+    assert re.match(f"no probe: {why.format(copy)}", line) and len(line.splitlines()) == 1
+
+
+def test_a_search_encodes_no_training_row(recipe, tmp_path, monkeypatch):
+    train(recipe.flags(tmp_path / "run", "--max-update", 1))
+    encoded = []
+    measure = evaluate.test_metrics
+
+    def counted(*arguments):
+        encoded.append(len(arguments[-1]))
+        return measure(*arguments)
+
+    monkeypatch.setattr(evaluate, "test_metrics", counted)
+    evaluate.evaluate(tmp_path / "run", None, 64, with_probe=False)
+    assert encoded == [len(ROWS["valid"])]
+    told = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert "probe" not in told and "refit" not in told and told["calibration"]["rows"] > 0
+
+
+def test_without_a_test_set_the_probe_is_measured_on_validation(recipe, tmp_path):
+    train(recipe.flags(tmp_path / "run", "--max-update", 1))
+    evaluate.evaluate(tmp_path / "run", None, 64)
+    told = json.loads((tmp_path / "run" / "result.json").read_text())
+    for name in ("probe", "refit"):
+        assert told[name]["test"] is None and told[name]["valid"]["accuracy"] > 0
