@@ -74,6 +74,7 @@ class Outcome(BaseModel):
     metric: str = _config("checkpoint", "best_checkpoint_metric")
     maximize: bool = _config("checkpoint", "maximize_best_checkpoint_metric")
     split: str | None = _config("split", default=None)
+    head: str = "trained"
 
     @property
     def setting(self) -> dict[str, str | int | float | None]:
@@ -86,6 +87,8 @@ class Outcome(BaseModel):
             options.append(f"--fold K/{self.fold.partition('/')[2]}")
         if self.split not in (None, "test"):
             options.append(f"--split {self.split}")
+        if self.head != "trained":
+            options.append(f"--head {self.head}")
         parameter = {
             "label": self.label_noise,
             "tokens": self.token_noise,

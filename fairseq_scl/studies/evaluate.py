@@ -41,7 +41,7 @@ from fairseq_scl.criterions import metrics
 from fairseq_scl.data import manifest
 from fairseq_scl.errors import NOT_FINITE, UserError, first_line
 from fairseq_scl.files import new_file, parse_model, write_text
-from fairseq_scl.inference import calibration
+from fairseq_scl.inference import calibration, refitted_head
 from fairseq_scl.reports import tensorboard
 from fairseq_scl.reports.results import EMBEDDINGS, RESULT, Result
 from fairseq_scl.studies import probe
@@ -98,6 +98,9 @@ def evaluate(
 
     checkpoint = saved.checkpoint_of(folder)
     model, cfg, task, criterion, said = saved.load(checkpoint)
+    refitted = bool(task.class_names) and refitted_head.use(
+        checkpoint, model, said.head, len(task.class_names)
+    )
     measure = partial(test_metrics, model.eval(), criterion.eval(), cfg, task, batch_size)
     datasets = {
         "train": training(task) if split or with_probe else None,
@@ -147,6 +150,7 @@ def evaluate(
         "updates": updates,
         "best_metric": cfg.checkpoint.best_checkpoint_metric,
         "valid": said.extra_state.best,
+        "head": refitted_head.HEADS[refitted],
         "split": split,
         "test": tested and tested.metrics,
         "knn": knn,
@@ -288,7 +292,7 @@ def calibrated(
         found = calibration.calibrate(checkpoint, held_out.logits, held_out.labels, "valid")
     if found is None:
         return None
-    told = found.model_dump(exclude={"checkpoint"})
+    told = found.model_dump(exclude={"checkpoint", "refit"})
     if tested is None or (split == valid and found.fitted_on == "valid"):
         return told
     for name, temperature in (("before", 1.0), ("after", found.temperature)):
