@@ -7,6 +7,8 @@ import torch
 
 from fairseq_scl.encoders.hugging_face import ACTIVATIONS, parameters, parameters_of_layers
 from fairseq_scl.export.exportable import Exportable, write_json
+from fairseq_scl.inference.refitted_head import NAME as REFIT
+from fairseq_scl.inference.refitted_head import RefittedHead
 
 ROLES = ("cls_token", "pad_token", "sep_token", "unk_token", "mask_token")  # as SPECIALS
 LIBRARY = "transformers"
@@ -30,6 +32,8 @@ def objection(source: Exportable) -> str | None:
 def objection_to_encoder(source: Exportable) -> str | None:
     """What transformers' encoders, or a dense layer with tanh behind them, do not compute."""
     args = source.classifier.model.args
+    if isinstance(source.head, RefittedHead):
+        return f"{REFIT} holds its head, a refitted one, which --format onnx alone computes"
     if getattr(args, "encoder_normalize_before", False):
         return "transformers' encoders normalise after each part, this one before"
     if args.activation_fn not in ACTIVATIONS.values():

@@ -11,7 +11,8 @@ Flags of fairseq-train after '--' win over the recipe's.
 With --test, the model is tested on it, once. Without, cross-validation says how good such a model
 is to be expected: K times, all rows but one of K parts are trained on, and that part is tested;
 then the model is trained on all rows. With --valid, the best of a few states is kept; without, the
-last one counts. A second call goes on where the first was stopped.
+last one counts. A second call goes on where the first was stopped. Where a logistic regression on
+the encoder before training does better on the same rows, a line says so.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from fairseq_scl.errors import UserError
 from fairseq_scl.finetuning.estimate import Estimate, picture
 from fairseq_scl.finetuning.finetune import FOLDS, LOSSES, MISTAKES, Found, finetune
 from fairseq_scl.inference.labelled_csv import cell
+from fairseq_scl.inference.refitted_head import HEADS
 from fairseq_scl.preparation.find_columns import label_column, text_column
 from fairseq_scl.preparation.records import read_records
 from fairseq_scl.preparation.sources import delimiter_named
@@ -64,6 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="'ce' is the baseline (default: %(default)s)",
     )
     parser.add_argument(
+        "--head",
+        choices=HEADS,
+        default=HEADS[0],
+        help="'refit' labels by a logistic regression on the tuned vectors; a second call changes "
+        "the head without training (default: %(default)s)",
+    )
+    parser.add_argument(
         "--folds",
         type=int,
         metavar="K",
@@ -91,6 +100,7 @@ def run(args: argparse.Namespace) -> None:
         args.output,
         encoder=args.encoder,
         loss=args.loss,
+        head=args.head,
         folds=args.folds,
         seed=args.seed,
         jobs=args.jobs,
@@ -142,12 +152,26 @@ def told(found: Found) -> str:
     return "\n\n".join(
         [
             f"accuracy {percent}, {found.basis}",
+            *better_untrained(found),
             found.estimate.per_class().to_string(float_format=lambda number: f"{number:.2f}"),
             confusion(found.estimate),
             mistakes(found),
             f"{end}\npicture: {found.run / CONFUSION}",
         ]
     )
+
+
+def better_untrained(found: Found) -> list[str]:
+    """That the encoder does better without fine-tuning, in a line, if it does."""
+    if found.estimate is None or found.probe is None:
+        return []
+    accuracy = found.estimate.accuracy + 1e-9  # shares of the same rows, summed in another order
+    if found.probe <= accuracy:
+        return []
+    line = f"a logistic regression on the encoder before training is better: {found.probe:.1%}"
+    if found.refit is not None and found.refit > accuracy:
+        line += f"; --head refit, on the encoder after training: {found.refit:.1%}"
+    return [line]
 
 
 def confusion(estimate: Estimate) -> str:

@@ -5,7 +5,7 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,16 +16,18 @@ from fairseq_scl.data.beside_checkpoint import TOKENIZER, Prepared, read_prepare
 from fairseq_scl.data.rows import Choices, Rows
 from fairseq_scl.encoders import encoder_folder, import_model
 from fairseq_scl.errors import UserError, printable
-from fairseq_scl.files import sha256
+from fairseq_scl.files import read_model, sha256
 from fairseq_scl.finetuning.estimate import Estimate
 from fairseq_scl.finetuning.recipe import train_flags
 from fairseq_scl.finetuning.training import is_trained, train_all
 from fairseq_scl.inference.calibration import calibrate
+from fairseq_scl.reports.results import RESULT, Result
 
 FOLDS = 5
 MISTAKES = 5
 BATCH_SIZE = 64  # sentences, of the test set
 LOSSES = ("ce+scl", "ce")
+PROBES = ("probe", "refit")
 CACHE = "FAIRSEQ_SCL_CACHE"
 
 
@@ -37,12 +39,16 @@ class Found(NamedTuple):
         estimate: how good it is; None where there was nothing to test on.
         basis: what the estimate stands on, in words.
         sentences: of each row of the estimate.
+        probe, refit: the share of the same rows that is right by a logistic regression on the
+            vectors before and after training; None where not measured.
     """
 
     run: Path
     estimate: Estimate | None
     basis: str
     sentences: list[Sequence[str]]
+    probe: float | None = None
+    refit: float | None = None
 
 
 def encoder_named(name: str) -> Path:
@@ -230,12 +236,26 @@ def cross_validated(found: Estimate) -> dict:
     return {"split": "folds", "test": scores, **by_name}
 
 
+def probed(runs: Iterable[Path], name: str, split: str) -> float | None:
+    """The share of rows that the `probe` or `refit` of the runs, taken together, has right."""
+    shares, rows = [], []
+    for run in runs:
+        result = read_model(run / RESULT, Result)
+        found = getattr(getattr(result, name), split, None)
+        if found is None:
+            return None
+        shares.append(found["accuracy"] / 100)
+        rows.append(sum(map(sum, result.confusion or [[1]])))  # one run without a test set
+    return float(np.average(shares, weights=rows))
+
+
 def finetune(
     tables: dict,
     output: Path,
     *,
     encoder: str = "minilm",
     loss: str = "ce+scl",
+    head: str = "trained",
     folds: int | None = None,
     seed: int = 1,
     jobs: int | None = None,
@@ -251,6 +271,7 @@ def finetune(
         output: receives the run, `data/` and `folds/`.
         encoder: `minilm`, a folder, or a name on the Hugging Face hub.
         loss: `ce+scl`, or `ce`, the baseline with everything else the same.
+        head: `trained`, or `refit`, a logistic regression on the tuned vectors in its place.
         folds: parts of cross-validation; 0 is none, None is `FOLDS` where nothing else can be
             tested on.
         jobs: runs side by side; default: the cores, on a GPU 1.
@@ -266,6 +287,7 @@ def finetune(
 
     from fairseq_scl.models import saved
     from fairseq_scl.studies.evaluate import evaluate, is_evaluated
+    from fairseq_scl.studies.refit import use_head
 
     cpu = not torch.cuda.is_available() if cpu is None else cpu
     jobs = jobs or (os.cpu_count() or 1 if cpu else 1)
@@ -290,6 +312,8 @@ def finetune(
     if dry_run:
         return Found(output, None, "nothing was trained", [])
     train_all({**runs.folds, output: runs.model}, jobs, verbose)
+    for run in (*runs.folds, output):
+        use_head(run, head, BATCH_SIZE)
     found, sentences = None, list[Sequence[str]]()
     basis = "no estimate: there is nothing to test on"
     if heldout:
@@ -303,8 +327,12 @@ def finetune(
         tested = {at: Rows(data, Choices("folds", fold=part)) for at, part in parts.items()}
         found, sentences = estimate(data, tested, "test")
         calibrate(saved.checkpoint_of(output), found.logits, found.labels, "folds")
-    split = "test" if heldout == "test" else None
+    own = "test" if heldout == "test" else None
+    for run in runs.folds:
+        if not is_evaluated(run, saved.checkpoint_of(run), "test"):
+            evaluate(run, "test", BATCH_SIZE)
     measured = cross_validated(found) if folds and found else None
-    if not is_evaluated(output, saved.checkpoint_of(output), "folds" if measured else split):
-        evaluate(output, split, BATCH_SIZE, measured)
-    return Found(output, found, basis, sentences)
+    if not is_evaluated(output, saved.checkpoint_of(output), "folds" if measured else own):
+        evaluate(output, own, BATCH_SIZE, measured, with_probe=bool(heldout))
+    shares = [probed(runs.folds or [output], name, heldout or "test") for name in PROBES]
+    return Found(output, found, basis, sentences, *shares)

@@ -15,12 +15,16 @@ from scipy.special import softmax
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import read_model, sha256, write_text
+from fairseq_scl.inference import refitted_head
 
 logger = logging.getLogger(__name__)
 
 NAME = "calibration.json"
 BINS = 15  # as Guo et al. have
 HIGHEST = 100.0  # T, in units of the logits' spread; there all classes are alike to about 1 %
+
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Calibration(BaseModel):
@@ -31,13 +35,15 @@ class Calibration(BaseModel):
         rows: how many it was fitted on.
         fitted_on: the validation split, or the held-out folds of cross-validation.
         checkpoint: sha256 of the checkpoint whose logits it divides.
+        refit: sha256 of the refitted head that gives them; None for the trained one.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     temperature: Annotated[float, Field(gt=0)]
     rows: PositiveInt
     fitted_on: Literal["valid", "folds"]
-    checkpoint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    checkpoint: Sha256
+    refit: Sha256 | None = None
 
 
 def calibrate(
@@ -58,6 +64,7 @@ def calibrate(
         rows=len(labels),
         fitted_on=fitted_on,
         checkpoint=sha256(checkpoint),
+        refit=of_refit(checkpoint),
     )
     write_text(checkpoint.with_name(NAME), made.model_dump_json(indent=1) + "\n")
     return made
@@ -67,7 +74,7 @@ def read(checkpoint: Path) -> Calibration | None:
     """What was written for this very checkpoint; None, with a warning, if it was for another.
 
     Raises:
-        UserError: if the file is damaged.
+        UserError: if the file, or the refitted head, is damaged.
     """
     path = checkpoint.with_name(NAME)
     if not path.is_file():
@@ -76,7 +83,17 @@ def read(checkpoint: Path) -> Calibration | None:
     if found.checkpoint != sha256(checkpoint):
         logger.warning(f"{path} is of another checkpoint than {checkpoint.name}, and is ignored")
         return None
+    if found.refit != of_refit(checkpoint):
+        logger.warning(f"{path} is of another head than the one in use, and is ignored")
+        return None
     return found
+
+
+def of_refit(checkpoint: Path) -> str | None:
+    """What tells the refitted head beside a checkpoint from others; None without one."""
+    if refitted_head.read(checkpoint) is None:
+        return None
+    return sha256(checkpoint.with_name(refitted_head.NAME))
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

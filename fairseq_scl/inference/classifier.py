@@ -22,7 +22,7 @@ from fairseq_scl.data import beside_checkpoint
 from fairseq_scl.encoders.shorten import shortened_lengths
 from fairseq_scl.encoders.tokenizers import Tokenizer, load_tokenizer
 from fairseq_scl.errors import NOT_FINITE, UserError
-from fairseq_scl.inference import calibration
+from fairseq_scl.inference import calibration, refitted_head
 from fairseq_scl.preparation.tables import half_character
 
 UNSURE = "unsure"  # the label below a threshold
@@ -52,7 +52,7 @@ class Classifier:
     Attributes:
         run: the folder of the checkpoint.
         model: fairseq's model, in evaluation mode.
-        head: the name of its classification head.
+        head: the name of its classification head, be it refitted (see `refitted_head`).
         classes: the labels in the order of their ids; empty for a regression.
         tokenizer: the encoder's own.
         sentences: 1, or 2 for sentence pairs.
@@ -206,7 +206,8 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
     Args:
         path: a run's folder, whose best checkpoint is taken (the last one of a run with
             `--disable-validation`), or a checkpoint in it. What training put beside it,
-            `inference/`, must come along if it was moved.
+            `inference/`, must come along if it was moved, and so must `calibration.json` and
+            `refit.json` if there are any.
         cpu: leave a GPU alone.
 
     Raises:
@@ -234,6 +235,9 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
         )
     if (prepared.classes or []) != task.class_names:
         raise UserError(f"{folder}: label/dict.txt has not the classes of prepared.json, in order")
+    head = cfg.criterion.classification_head_name
+    if task.class_names:
+        refitted_head.use(checkpoint, model, head, len(task.class_names))
     if torch.cuda.is_available() and not cpu:
         model.cuda()
     pair = (folder / "input1").is_dir()
@@ -242,7 +246,7 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
     return Classifier(
         run=checkpoint.parent,
         model=model.eval(),
-        head=cfg.criterion.classification_head_name,
+        head=head,
         classes=task.class_names,
         tokenizer=load_tokenizer(
             folder / beside_checkpoint.TOKENIZER, task.source_dictionary.symbols

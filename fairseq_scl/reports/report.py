@@ -20,6 +20,9 @@ in the caption. The metric is the one that chose the best checkpoint. The column
                    of equally good draws the lower seeds come first
     kNN            the test metric of the class that most of the five nearest training sentences
                    have, in place of the classification head's; see fairseq-scl evaluate
+    probe          the test metric of a logistic regression on the sentence vectors of the encoder
+                   before training, fitted to the same rows; see fairseq-scl evaluate
+    refit          the same on the sentence vectors after training
     mismatched     MNLI's other test set
     ECE, %         how far confidence is from accuracy on the test set, before -> after temperature
                    scaling: the expected calibration error over 15 bins, the mean over draws
@@ -30,6 +33,7 @@ in the caption. The metric is the one that chose the best checkpoint. The column
     p              of the paired t-test and of Wilcoxon's signed-rank test, each corrected for the
                    number of comparisons in the table (Holm); – where undefined: fewer than two
                    pairs, or no difference at all
+    over probe     mean of CE+SCL − probe on the test set over the row's own draws, likewise
     paper          what the paper prints for RoBERTa-large, for this data, protocol, N and noise
 
 A column that no row needs is left out.
@@ -55,10 +59,13 @@ LEGEND = {
     "validation": "Mean ± sample standard deviation over draws.",
     "test, top 3": "Top 3: the three draws best on validation.",
     "kNN": "kNN: test, by the class of most of the five nearest training sentences.",
+    "probe": "Probe, refit: test, by a logistic regression on the sentence vectors before and "
+    "after training.",
     "ECE, %": "ECE: expected calibration error on the test set, as trained → after scaling.",
     "difference [95 %]": "Difference: CE+SCL − CE on the test set over the draws of both, with its "
     "95 % interval (Student's t); p of the paired t-test and of Wilcoxon's signed-rank test, each "
     "Holm-corrected over the table.",
+    "over probe [95 %]": "Over probe: CE+SCL − probe on the test set, with its 95 % interval.",
     "paper": "Paper: RoBERTa-large as printed by Gunel et al. (2021), in few-shot and noise the "
     "top 3 of 10 draws, on full data 10 seeds.",
 }
@@ -154,10 +161,14 @@ def row(numbers: dict) -> dict[str, str]:
 
     evaluated, expected = numbers["draws_evaluated"], numbers["draws_expected"]
     none = "" if pd.isna(numbers["pairs"]) else "–"
-    mean, low, high = (
-        number(numbers[f"difference_{part}"], decimals, "+", none)
-        for part in ("mean", "low", "high")
-    )
+
+    def difference(name: str, none: str) -> str:
+        mean, low, high = (
+            number(numbers[f"{name}_{part}"], decimals, "+", none)
+            for part in ("mean", "low", "high")
+        )
+        return mean if low == none else f"{mean} [{low}, {high}]"
+
     return {
         **{column: str(numbers[column]) for column in (*SETTING, "loss")},
         "draws": f"{evaluated}/{expected}" if evaluated < expected else f"{evaluated}",
@@ -165,13 +176,16 @@ def row(numbers: dict) -> dict[str, str]:
         "test": spread("test"),
         "test, top 3": spread("test_top3"),
         "kNN": spread("knn"),
+        "probe": spread("probe"),
+        "refit": spread("refit"),
         "mismatched": spread("mismatched"),
         "ECE, %": calibration_error(numbers, "_mean"),
         "seconds": spread("seconds"),
         "pairs": number(numbers["pairs"], 0, none=none),
-        "difference [95 %]": mean if low == none else f"{mean} [{low}, {high}]",
+        "difference [95 %]": difference("difference", none),
         "p, t-test": p_value(numbers["t_test_p"], none),
         "p, Wilcoxon": p_value(numbers["wilcoxon_p"], none),
+        "over probe [95 %]": difference("over_probe", ""),
         "paper": spread("paper"),
     }
 
@@ -179,7 +193,7 @@ def row(numbers: dict) -> dict[str, str]:
 def single(run: dict) -> dict[str, str]:
     """The cells of a run as text, empty where nothing was measured."""
     decimals = 1 if run["metric"] in PERCENT else 3
-    columns = ("validation", "test", "knn", "mismatched")
+    columns = ("validation", "test", "knn", "probe", "refit", "mismatched")
     speed = ("seconds", "updates/s", "peak MiB")
     return {
         **{column: run[column] for column in ("folder", "loss", "draw")},

@@ -23,8 +23,8 @@ SETTING = (
     "options", "metric",
 )  # fmt: skip
 MEASURES = (
-    "validation", "test", "knn", "mismatched", "ECE before", "ECE after", "seconds", "updates/s",
-    "peak MiB", "temperature",
+    "validation", "test", "knn", "probe", "refit", "mismatched", "ECE before", "ECE after",
+    "seconds", "updates/s", "peak MiB", "temperature",
 )  # fmt: skip
 
 Whole = Annotated[int, Field(ge=-(10**18), le=10**18)]
@@ -74,6 +74,7 @@ class Outcome(BaseModel):
     metric: str = _config("checkpoint", "best_checkpoint_metric")
     maximize: bool = _config("checkpoint", "maximize_best_checkpoint_metric")
     split: str | None = _config("split", default=None)
+    head: str = "trained"
 
     @property
     def setting(self) -> dict[str, str | int | float | None]:
@@ -86,6 +87,8 @@ class Outcome(BaseModel):
             options.append(f"--fold K/{self.fold.partition('/')[2]}")
         if self.split not in (None, "test"):
             options.append(f"--split {self.split}")
+        if self.head != "trained":
+            options.append(f"--head {self.head}")
         parameter = {
             "label": self.label_noise,
             "tokens": self.token_noise,
@@ -177,6 +180,20 @@ class Calibration(BaseModel):
     brier_after: Number | None = None
 
 
+class Probe(BaseModel):
+    """Logistic regression on frozen sentence vectors (see `fairseq_scl.studies.probe`).
+
+    Attributes:
+        C: its inverse regularisation strength.
+        valid, test: metrics by name, of the validation set and of the tested split.
+    """
+
+    model_config = ConfigDict(strict=True)
+    C: Number
+    valid: dict[str, Number] | None
+    test: dict[str, Number] | None
+
+
 class Result(Outcome):
     """`result.json` of `fairseq-scl evaluate`.
 
@@ -186,6 +203,8 @@ class Result(Outcome):
         split: what `test` was measured on; None if nothing was tested.
         test, test1, knn: metrics by name: of the test set, of MNLI's mismatched one, and of what
             the nearest training rows say.
+        probe, refit: what a logistic regression makes of the sentence vectors before and after
+            training.
         per_class: of the tested split, by the class's name; None for a regression.
         confusion: its rows by true and, in each, by predicted class, in the order of `classes`.
         calibration: None for a regression, or where no rows were held out.
@@ -201,6 +220,8 @@ class Result(Outcome):
     test: dict[str, float] | None
     test1: dict[str, float] | None = None
     knn: dict[str, Number] | None = None
+    probe: Probe | None = None
+    refit: Probe | None = None
     classes: list[str] | None = None
     per_class: dict[str, ClassScores] | None = None
     confusion: list[list[Whole]] | None = None
@@ -225,6 +246,8 @@ class Result(Outcome):
             "validation": self.valid,
             "test": (self.test or {}).get(self.metric),
             "knn": (self.knn or {}).get(self.metric),
+            "probe": self.probe and (self.probe.test or {}).get(self.metric),
+            "refit": self.refit and (self.refit.test or {}).get(self.metric),
             "mismatched": (self.test1 or {}).get(self.metric),
             "ECE before": self.calibration and self.calibration.ece_before,
             "ECE after": self.calibration and self.calibration.ece_after,

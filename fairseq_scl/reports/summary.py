@@ -9,7 +9,10 @@ from fairseq_scl.reports.statistics import Comparison, best, compare, holm
 
 TOP = 3  # the paper's habit
 KEYS = ["case", "loss"]  # a case is a setting's number
-AVERAGED = ["validation", "test", "knn", "mismatched", "ECE before", "ECE after", "seconds"]
+AVERAGED = [
+    "validation", "test", "knn", "probe", "refit", "mismatched", "ECE before", "ECE after",
+    "seconds",
+]  # fmt: skip
 P = ["t_test_p", "wilcoxon_p"]
 
 
@@ -40,6 +43,7 @@ def summarise(runs: DataFrame) -> DataFrame:
     top = ranked.groupby(KEYS)["test"].agg(["mean", "std"])
     table = groups.head(1).set_index(KEYS, drop=False)[[*SETTING, "loss"]]
     parts = [draws.add_prefix("draws_"), means, top.add_prefix("test_top3_"), compared(tested)]
+    parts.append(over_probe(tested).add_prefix("over_probe_"))
     table = table.join(parts)
     printed = DataFrame(map(printed_in_paper, table.index, table.to_dict("records")), table.index)
     return table.join(printed.set_axis(["paper_mean", "paper_std"], axis=1))
@@ -58,6 +62,15 @@ def compared(tested: DataFrame) -> DataFrame:
     columns = ["pairs", "difference_mean", "difference_low", "difference_high", *P]
     table = DataFrame(rows, index, columns, dtype=float)
     return table.astype({"pairs": "Int64"}).assign(**{name: holm(table[name]) for name in P})
+
+
+def over_probe(tested: DataFrame) -> DataFrame:
+    """Each loss but CE beside the probe of its own draws, without a test."""
+    runs = tested[tested["loss"] != "CE"].dropna(subset="probe").set_index("draw")
+    found = {key: compare(own["test"], own["probe"]) for key, own in runs.groupby(KEYS)}
+    rows = [[part.mean, part.low, part.high] for part in found.values()]
+    index = pd.MultiIndex.from_tuples(found, names=KEYS) if found else tested.set_index(KEYS).index
+    return DataFrame(rows, index[: len(rows)], ["mean", "low", "high"], dtype=float)
 
 
 def printed_in_paper(key: tuple[int, str], row: dict) -> tuple[float | None, float | None]:

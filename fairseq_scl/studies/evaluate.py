@@ -10,6 +10,11 @@ that most of the 5 nearest training rows have, by the cosine of their sentence v
 those that the run trained on, with their noise (of --noise tokens the first epoch's). Null for a
 regression, and beyond 10,000 training rows, which would take long to encode.
 
+"probe" is what needs no fine-tuning: a logistic regression on the sentence vectors of the encoder
+before training (--finetune-from-model), fitted to the same training rows, its C chosen on the
+validation set; "refit" is the same on the vectors after training. Missing where "knn" is, and
+"probe" where the encoder is no longer there.
+
 "per_class" and "confusion" (a row for each true class) tell which classes are taken for which. Of a
 classification with a validation set, calibration.json is written too: the temperature, fitted on
 that set, that predict and export divide logits by. "calibration" says what it does to the expected
@@ -20,6 +25,7 @@ calibration error and the Brier score of the test set.
 
 import argparse
 import json
+import logging
 import platform
 from functools import partial
 from importlib.metadata import version
@@ -33,11 +39,14 @@ from tqdm import tqdm
 
 from fairseq_scl.criterions import metrics
 from fairseq_scl.data import manifest
-from fairseq_scl.errors import NOT_FINITE, UserError
+from fairseq_scl.errors import NOT_FINITE, UserError, first_line
 from fairseq_scl.files import new_file, parse_model, read_model, sha256, write_text
-from fairseq_scl.inference import calibration
+from fairseq_scl.inference import calibration, refitted_head
 from fairseq_scl.reports import tensorboard
 from fairseq_scl.reports.results import EMBEDDINGS, RESULT, Result
+from fairseq_scl.studies import probe
+
+log = logging.getLogger(__name__)
 
 NEIGHBOURS = 5
 MAX_TRAINING_ROWS = 10_000
@@ -84,6 +93,7 @@ def evaluate(
     batch_size: int,
     measured: dict | None = None,
     data: Path | None = None,
+    with_probe: bool = True,
 ) -> None:
     """Write `result.json` and `test_embeddings.npz` of one run.
 
@@ -91,6 +101,7 @@ def evaluate(
         split: what to test on; None leaves the test set alone.
         measured: further entries of the result.
         data: where the run's data lies; None: where it lay in training.
+        with_probe: fit `probe` and `refit`, too.
 
     Raises:
         UserError: if the data is not there or another, or the checkpoint is none.
@@ -104,21 +115,40 @@ def evaluate(
     model, cfg, task, criterion, said = saved.load(checkpoint, data)
     trained_on = manifest.read(folder / manifest.NAME)
     manifest.require_files(trained_on, Path(task.data), folder / manifest.NAME)
+    refitted = bool(task.class_names) and refitted_head.use(
+        checkpoint, model, said.head, len(task.class_names)
+    )
     measure = partial(test_metrics, model.eval(), criterion.eval(), cfg, task, batch_size)
-    tested = mismatched = knn = features = names = None
-    if split:
-        tested = measure(labelled(folder, task, split))
+    datasets = {
+        "train": training(task) if split or with_probe else None,
+        "valid": validation(cfg, task),
+        "test": labelled(folder, task, split) if split else None,
+    }
+
+    def encoded() -> dict[str, Tested]:
+        return {name: measure(rows) for name, rows in datasets.items() if rows is not None}
+
+    after = encoded()
+    known, valid, tested = map(after.get, datasets)
+    if not all(np.isfinite(part.features).all() for part in after.values()):
+        raise UserError(f"{checkpoint}: {NOT_FINITE}")
+    mismatched = knn = features = names = None
+    if tested:
         features, labels = tested.features, tested.labels
-        if not (np.isfinite(features).all() and np.isfinite(list(tested.metrics.values())).all()):
+        if not np.isfinite(list(tested.metrics.values())).all():
             raise UserError(f"{checkpoint}: {NOT_FINITE}")
         if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
             mismatched = measure(task.load_dataset("test1")).metrics
-        if task.class_names and len(train := task.load_dataset("train")) <= MAX_TRAINING_ROWS:
-            known = measure(train)
+        if known:
             knn = knn_metrics(known.features, known.labels, features, labels, len(task.class_names))
         with new_file(folder / EMBEDDINGS) as temporary, open(temporary, "wb") as file:
             np.savez(file, features=features, labels=labels)
         names = [task.class_names[label] if task.class_names else str(label) for label in labels]
+    probes = {}
+    if with_probe and known and len(set(known.labels)) > 1:
+        probes["refit"] = probed(after, len(task.class_names))
+        if as_before(model, cfg):
+            probes["probe"] = probed(encoded(), len(task.class_names))
     updates = said.optimizer_history[-1].num_updates
     beside = logs = folder / "tensorboard"
     if not (beside / "train_inner").is_dir() and cfg.common.tensorboard_logdir:
@@ -138,9 +168,11 @@ def evaluate(
         "updates": updates,
         "best_metric": cfg.checkpoint.best_checkpoint_metric,
         "valid": said.extra_state.best,
+        "head": refitted_head.HEADS[refitted],
         "split": split,
         "test": tested and tested.metrics,
         "knn": knn,
+        **probes,
         "test1": mismatched,
         "classes": task.class_names,
         **(
@@ -148,7 +180,7 @@ def evaluate(
             if tested and task.class_names
             else {}
         ),
-        "calibration": calibrated(checkpoint, cfg, task, measure, split, tested),
+        "calibration": calibrated(checkpoint, cfg, task, valid, split, tested),
         "seconds": wall[-1][1] if wall else None,
         **(measured or {}),
         "curves": curves,
@@ -225,8 +257,48 @@ def test_metrics(model, criterion, cfg, task, batch_size: int, dataset) -> Teste
     return Tested(values, *parts)
 
 
+def training(task):
+    """The rows that a classification was trained on, None where they are too many to encode."""
+    if not task.class_names:
+        return None
+    dataset = task.load_dataset("train")
+    return dataset if len(dataset) <= MAX_TRAINING_ROWS else None
+
+
+def validation(cfg, task):
+    """The dataset that a classification was validated on, None without one."""
+    valid = cfg.dataset.valid_subset.split(",")[0]
+    if not task.class_names or cfg.dataset.disable_validation or not task.has_split(valid):
+        return None
+    return task.load_dataset(valid)
+
+
+def as_before(model, cfg) -> bool:
+    """Give a model its encoder's weights of before training; say so if they are gone."""
+    from fairseq import checkpoint_utils
+
+    path = cfg.checkpoint.finetune_from_model
+    if not path or not Path(path).is_file():
+        log.warning(f"no probe: the encoder before training, {path or 'none'}, is not there")
+        return False
+    try:
+        state = checkpoint_utils.load_checkpoint_to_cpu(path)
+        model.load_state_dict(state["model"], model_cfg=cfg.model)  # as fairseq's trainer does
+    except (UserError, Exception) as error:  # torch and fairseq raise whatever they like
+        why = first_line(error).removeprefix("fairseq-scl: error: ")
+        log.warning(f"no probe: {path} is not the encoder before training: {why}")
+        return False
+    return True
+
+
+def probed(parts: dict[str, Tested], count: int) -> dict:
+    """The logistic regression on a model's sentence vectors; see `probe`."""
+    rows = {name: (part.features, part.labels) for name, part in parts.items()}
+    return probe.probe_metrics(rows["train"], rows.get("valid"), rows.get("test"), count)
+
+
 def calibrated(
-    checkpoint: Path, cfg, task, measure, split: str | None, tested: Tested | None
+    checkpoint: Path, cfg, task, held_out: Tested | None, split: str | None, tested: Tested | None
 ) -> dict | None:
     """Fit a temperature on the validation set; of a run without one, read what others fitted.
 
@@ -236,14 +308,13 @@ def calibrated(
     if not task.class_names:
         return None
     valid = cfg.dataset.valid_subset.split(",")[0]
-    if cfg.dataset.disable_validation or not task.has_split(valid):
+    if held_out is None:
         found = calibration.read(checkpoint)
     else:
-        held_out = measure(task.load_dataset(valid))
         found = calibration.calibrate(checkpoint, held_out.logits, held_out.labels, "valid")
     if found is None:
         return None
-    told = found.model_dump(exclude={"checkpoint"})
+    told = found.model_dump(exclude={"checkpoint", "refit"})
     if tested is None or (split == valid and found.fitted_on == "valid"):
         return told
     for name, temperature in (("before", 1.0), ("after", found.temperature)):

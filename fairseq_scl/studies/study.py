@@ -136,7 +136,8 @@ def train_and_test(folder: Path, cfg: DictConfig) -> None:
         "updates_per_second": cfg.optimization.max_update / (trained - start),
         "peak_memory_mib": peak_memory_mib(),
     }
-    evaluate(folder, cfg.split, BATCH_SIZE, measured)
+    # a search compares runs of the same encoder and rows, whose probe is the same
+    evaluate(folder, cfg.split, BATCH_SIZE, measured, with_probe=cfg.split is not None)
 
 
 def tidy_up(folder: Path, keep_checkpoint: bool) -> None:

@@ -12,8 +12,10 @@ from conftest import PACKAGE, configure, last_validation
 from fairseq_scl import load
 from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
-from fairseq_scl.finetuning.finetune import number_of_folds
-from fairseq_scl.inference import calibration
+from fairseq_scl.finetuning.command import better_untrained
+from fairseq_scl.finetuning.estimate import Estimate
+from fairseq_scl.finetuning.finetune import Found, number_of_folds, probed
+from fairseq_scl.inference import calibration, refitted_head
 from fairseq_scl.models import saved
 from fairseq_scl.preparation.tables import Columns, read_file
 
@@ -75,6 +77,63 @@ def test_a_table_becomes_a_model_an_estimate_and_predictions(call, tmp_path, cap
         call(other, "--folds", 2)
 
 
+@pytest.mark.integration
+def test_a_second_call_changes_the_head_without_training(call, tmp_path, capsys):
+    table = write(tmp_path / "comments.csv")
+    model = tmp_path / "model"
+    folds = [model / "folds" / str(fold) for fold in (1, 2)]
+    call(table, "--folds", 2)
+    first = capsys.readouterr().out
+    stamps = {path: path.stat().st_mtime_ns for path in model.rglob("checkpoint*.pt")}
+    refit = probed(folds, "refit", "test")
+    before = load(model).predict([row.sentences[0] for row in ROWS])
+
+    call(table, "--folds", 2, "--head", "refit")
+    told = capsys.readouterr().out
+    assert "fairseq-train" not in told and f"accuracy {refit:.1%}" in told
+    assert "--head refit" not in told.replace(str(tmp_path), "")
+    assert {path: path.stat().st_mtime_ns for path in model.rglob("checkpoint*.pt")} == stamps
+    assert len(list(model.rglob(refitted_head.NAME))) == 3
+    assert calibration.read(model / "checkpoint_last.pt").refit is not None
+    after = load(model).predict([row.sentences[0] for row in ROWS])
+    assert all(np.allclose(a.embedding, b.embedding) for a, b in zip(before, after, strict=True))
+    assert not any(np.allclose(a.logits, b.logits) for a, b in zip(before, after, strict=True))
+
+    call(table, "--folds", 2)
+    again = capsys.readouterr().out
+    assert again == first.split("\n\n", 1)[1] and not list(model.rglob(refitted_head.NAME))
+    results = [json.loads((fold / "result.json").read_text()) for fold in folds]
+    for name in ("probe", "refit"):  # halves of equal size
+        shares = [result[name]["test"]["accuracy"] / 100 for result in results]
+        assert probed(folds, name, "test") == pytest.approx(np.mean(shares))
+
+
+def found_with(probe, refit, wrong=1):
+    """A fine-tuning that has so many of four rows wrong."""
+    labels = np.array([0, 1, 0, 1])
+    said = np.eye(2)[np.where(np.arange(4) < wrong, 1 - labels, labels)]
+    return Found("run", Estimate(["a", "b"], labels, said), "4 rows", [], probe, refit)
+
+
+@pytest.mark.parametrize(
+    ("probe", "refit", "told"),
+    [
+        (1.0, 0.5, "a logistic regression on the encoder before training is better: 100.0%"),
+        (1.0, 0.9, "is better: 100.0%; --head refit, on the encoder after training: 90.0%"),
+        (0.75, 1.0, None),
+        (0.5, 0.5, None),
+        (None, None, None),
+    ],
+)
+def test_a_better_probe_is_told_in_a_line(probe, refit, told):
+    lines = better_untrained(found_with(probe, refit))
+    assert lines == [] if told is None else len(lines) == 1 and lines[0].endswith(told)
+
+
+def test_without_an_estimate_nothing_is_better():
+    assert better_untrained(Found("run", None, "none", [], 1.0, 1.0)) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -119,6 +178,8 @@ def test_with_validation_and_test_the_best_state_is_tested(call, tmp_path, capsy
     said = classifier.predict([row.sentences[0] for row in ROWS[:25]])
     right = sum(p.label == row.label for p, row in zip(said, ROWS[:25], strict=True))
     assert f"accuracy {right / 25:.1%}" in told
+    result = json.loads((tmp_path / "model" / "result.json").read_text())
+    assert ("is better: " in told) == (result["probe"]["test"]["accuracy"] / 100 > right / 25)
 
 
 @pytest.mark.integration

@@ -269,6 +269,22 @@ def test_knn_has_a_column_where_some_row_has_it(tree):
     assert [one[runs[0].index(title)] for one in runs[-5:-3]] == ["60.0", "64.0"]
 
 
+def test_the_probe_has_columns_and_its_own_paired_difference(tree):
+    for draw, (value, base) in enumerate([(82.0, 80.0), (85.0, 81.0), (84.0, 84.0)], 1):
+        measured = {
+            name: {"C": 1.0, "valid": None, "test": {"accuracy": base + more}}
+            for name, more in (("probe", 0.0), ("refit", 1.0))
+        }
+        for loss, weight in (("ce", 0.0), ("scl", 0.9)):
+            tree.evaluated(f"{loss}/{draw}", 70, value, draw=draw, weight=weight, more=measured)
+    ce, scl = tree.rows()
+    assert ce["probe"] == scl["probe"] == shown([80.0, 81.0, 84.0])
+    assert scl["refit"] == shown([81.0, 82.0, 85.0])
+    interval = stats.ttest_1samp([2.0, 4.0, 0.0], 0).confidence_interval(0.95)
+    low, high = (f"{bound:+.1f}".replace("-", "−") for bound in interval)
+    assert (ce["over probe [95 %]"], scl["over probe [95 %]"]) == ("", f"+2.0 [{low}, {high}]")
+
+
 @pytest.mark.parametrize(("metric", "shown"), [("mcc", "45.0"), ("loss", None)])
 def test_knn_is_of_the_metric_of_the_row(tree, metric, shown):
     knn = {"k": 5, "accuracy": 80.0, "mcc": 45.0}

@@ -119,7 +119,7 @@ def test_a_failed_run_is_told_and_does_not_stop_the_others(recipe, tmp_path):
 def test_a_search_does_not_read_the_test_set(recipe, tmp_path):
     assert study(recipe, tmp_path, "split=null", "criterion.scl_weight=0.9").returncode == 0
     [one] = frame(tmp_path).to_dict("records")
-    assert math.isnan(one["test"]) and math.isnan(one["knn"])
+    assert all(math.isnan(one[name]) for name in ("test", "knn", "probe", "refit"))
     assert one["validation"] > 0
     assert not (one["folder"] / "test_embeddings.npz").exists()
 
