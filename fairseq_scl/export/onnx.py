@@ -82,7 +82,7 @@ def write(source: Exportable, folder: Path) -> None:
     write_json(folder / "config.json", source.labels)
     padding = source.special_ids[1]
     source.tokenizer.enable_truncation(source.max_length)
-    source.tokenizer.enable_padding(pad_id=padding, pad_token=source.specials[1])
+    source.tokenizer.enable_padding(pad_id=padding, pad_token=source.family.specials[1])
 
 
 def pack_everything(model: Any) -> None:

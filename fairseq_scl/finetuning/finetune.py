@@ -29,7 +29,6 @@ FOLDS = 5
 MISTAKES = 5
 BATCH_SIZE = 64  # sentences, of the test set
 LOSSES = ("ce+scl", "ce")
-CACHE = "FAIRSEQ_SCL_CACHE"
 
 
 class Found(NamedTuple):
@@ -56,10 +55,8 @@ def encoder_named(name: str) -> Path:
     """
     if (Path(name) / encoder_folder.TRAIN_FLAGS).is_file():
         return Path(name)
-    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fairseq-scl"
     source = import_model.source_folder(name)
-    place = Path(os.environ.get(CACHE, home)) / "encoders"
-    folder = place / f"{Path(name).name}-{fingerprint(source)}"
+    folder = encoder_folder.cache() / f"{Path(name).name}-{fingerprint(source)}"
     if not folder.is_dir():
         import_model.run(argparse.Namespace(source=name, output=folder, tokenizer=None))
     return folder

@@ -104,6 +104,20 @@ def word_piece(folder: Path):
     return tokenizer
 
 
+def mpnet_word_piece(folder: Path):
+    """MPNet's kind: RoBERTa's special tokens around a vocabulary that has BERT's as well."""
+    from tokenizers import BertWordPieceTokenizer
+
+    tokenizer = BertWordPieceTokenizer()
+    specials = [*SPECIALS[:4], *BERT_SPECIALS]
+    tokenizer.train_from_iterator(
+        SENTENCES, vocab_size=200, special_tokens=specials, show_progress=False
+    )
+    tokenizer.add_special_tokens([SPECIALS[4]])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
+
+
 def with_tokenizer(tokenizer, cls: str, sep: str):
     """Tokens and encoder of a tokenizer of the tokenizers library."""
     tokens = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
@@ -206,12 +220,22 @@ def bert_source(folder: Path):
     return Source(folder, model, tokens, encode)
 
 
+def mpnet_source(folder: Path, name="MPNetForMaskedLM", **options):
+    tokenizer = mpnet_word_piece(folder)
+    _, encode = with_tokenizer(tokenizer, "<s>", "</s>")
+    tokens = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
+    model = build_model(name, len(tokens), **options)
+    model.save_pretrained(folder)
+    return Source(folder, model, tokens, encode)
+
+
 SOURCES = {
     "roberta": roberta_source,
     "roberta-reordered": reordered_source,
     "xlm-r": lambda folder: sentencepiece_source(folder, "XLMRoberta"),
     "camembert": lambda folder: sentencepiece_source(folder, "Camembert"),
     "bert": bert_source,
+    "mpnet": mpnet_source,
 }
 
 
@@ -568,7 +592,7 @@ def refused(source: Path, *more: object) -> str:
 
 def test_unknown_model_type(damaged):
     change_config(damaged, model_type="gpt2")
-    kinds = "'roberta', 'xlm-roberta', 'camembert' or 'bert'"
+    kinds = "'roberta', 'xlm-roberta', 'camembert', 'bert' or 'mpnet'"
     assert f"config.json: model_type: Input should be {kinds}" in refused(damaged)
 
 
