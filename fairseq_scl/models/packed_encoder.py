@@ -58,14 +58,19 @@ def group_by_length(is_token: Tensor, size: int) -> tuple[Packing, list[Packing]
         size: sentences of a group.
 
     Returns:
-        The batch's tokens, group after group, and each group by itself, without the columns that
-        are padding in all its rows.
+        The batch's tokens, group after group, and each group by itself, without the columns after
+        the last token of all its rows; padding further on counts in distances.
     """
     places = torch.arange(is_token.numel(), device=is_token.device).view_as(is_token)
     groups = is_token.sum(1).argsort(stable=True).split(size)
     parts = [is_token[rows] for rows in groups]
     positions = torch.cat([places[rows][part] for rows, part in zip(groups, parts, strict=True)])
-    return Packing(is_token, positions), [Packing.of(part[:, part.any(0)]) for part in parts]
+    return Packing(is_token, positions), [Packing.of(without_end(part)) for part in parts]
+
+
+def without_end(is_token: Tensor) -> Tensor:
+    """Cut the columns behind the last token, `(batch, length)` bool as the result is."""
+    return is_token[:, is_token.any(0).flip(0).cumsum(0).flip(0) > 0]
 
 
 def attention(

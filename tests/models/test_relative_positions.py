@@ -112,6 +112,17 @@ def test_neither_groups_nor_padding_matter(monkeypatch, size):
     assert_same(results(encoder, wider)[1:], expected[1:])
 
 
+def test_padding_within_a_sentence_keeps_its_distance_whatever_stands_beside_it():
+    """Text may hold the padding's own name; transformers counts it as well."""
+    encoder, tokens = relative(), batch(LENGTHS)
+    tokens[0, 4], tokens[5, 2] = PAD, PAD
+    together = encoder(tokens)["encoder_out"][0].transpose(0, 1)
+    for row, length in zip((0, 5), (9, 7), strict=True):
+        alone = encoder(tokens[row : row + 1, :length])["encoder_out"][0][:, 0]
+        is_token = tokens[row, :length] != PAD
+        torch.testing.assert_close(alone[is_token], together[row, :length][is_token])
+
+
 def test_one_group_of_the_whole_batch_as_on_a_gpu():
     encoder, tokens = relative(), batch(LENGTHS)
     expected = results(encoder, tokens)
