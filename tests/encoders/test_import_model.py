@@ -4,7 +4,7 @@ import argparse
 import json
 import shutil
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +44,11 @@ class Source:
     model: torch.nn.Module
     tokens: list[str]  # the token of each id, as fairseq's dictionary names it
     encode: Callable[[str], list[int]]  # a sentence to ids, special tokens included
+    sentences: Sequence[str] = tuple(SENTENCES)
 
     def batches(self, longest: int) -> list[list[list[int]]]:
-        """Ids of `SENTENCES` in one batch, and of a text that fills every position in another."""
-        rows = [self.encode(sentence) for sentence in SENTENCES]
+        """Ids of `sentences` in one batch, and of a text that fills every position in another."""
+        rows = [self.encode(sentence) for sentence in self.sentences]
         text = self.encode(" ".join(SENTENCES * 5))
         assert len(text) > longest
         assert len({len(row) for row in rows}) > 4

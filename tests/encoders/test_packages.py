@@ -5,15 +5,19 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_import_model import import_model, mpnet_source
+from conftest import SHARED
+from test_import_model import SENTENCES, Source, difference, import_model, load, mpnet_source
 
-from fairseq_scl.encoders import packages
+from fairseq_scl.encoders import encoder_folder, packages
+from fairseq_scl.encoders.tokenizers import load_tokenizer
 from fairseq_scl.errors import UserError
+from fairseq_scl.preparation.tables import Columns, read_file
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +121,41 @@ def test_damaged_packages_leave_nothing(installed, cache, monkeypatch, damage, t
         packages.mpnet_folder()
     assert told in str(error.value) and len(str(error.value).splitlines()) == 1
     assert not list(cache.iterdir())
+
+
+def real_mpnet() -> Path:
+    """all-mpnet-base-v2 itself, where it is in the cache or installed."""
+    folder = encoder_folder.cache() / packages.MPNET
+    installed = {dist.name for dist in metadata.distributions()} >= set(packages.MPNET_PACKAGES)
+    if not (folder.is_dir() or installed):
+        pytest.skip("all-mpnet-base-v2 is not here; 'fairseq-scl import-model mpnet' fetches it")
+    return packages.mpnet_folder()
+
+
+@pytest.mark.slow
+@pytest.mark.needs_shared_data
+def test_the_real_weights_give_the_hidden_states_of_transformers(tmp_path):
+    import transformers
+
+    folder = real_mpnet()
+    import_model("mpnet", tmp_path / "out")
+    flags = (tmp_path / "out" / "train_flags.txt").read_text()
+    assert flags == "--arch mpnet_base --max-positions 512 --init-token 0 --separator-token 2\n"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    model = transformers.MPNetModel.from_pretrained(folder).eval()
+    rows = read_file(SHARED / "glue" / "SST-2" / "dev.tsv", Columns(("sentence",), "label"))
+    more = [row.sentences[0] for row in rows[:100]] + ["words it does not know: 🜁 𒀀"]
+
+    def encode(sentence):
+        return tokenizer(sentence, truncation=False)["input_ids"]
+
+    source = Source(folder, model, names, encode, [*SENTENCES, *more])
+    assert any(names.index("[UNK]") in encode(sentence) for sentence in more)
+    imported = load(tmp_path / "out")
+    assert imported.args.pooling == "mean"
+    assert difference(source, imported) < 1e-4
+    symbols = imported.symbols
+    found = load_tokenizer(imported.folder, symbols)(more)
+    expected = [[names[i] for i in encode(sentence)[1:-1]] for sentence in more]
+    assert [[symbols[i] for i in ids] for ids in found] == expected
