@@ -217,7 +217,7 @@ def finetune(
     Args:
         tables: `train`, and if there are any `valid` and `test`, as `prepare_tables` takes them.
         output: receives the run, `data/` and `folds/`.
-        encoder: `minilm`, a folder, or a name on the Hugging Face hub.
+        encoder: `minilm`, `mpnet`, a folder, or a name on the Hugging Face hub.
         loss: `ce+scl`, or `ce`, the baseline with everything else the same.
         folds: parts of cross-validation; 0 is none, None is `FOLDS` where nothing else can be
             tested on.
