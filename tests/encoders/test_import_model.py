@@ -230,6 +230,30 @@ def mpnet_source(folder: Path, name="MPNetForMaskedLM", **options):
     return Source(folder, model, tokens, encode)
 
 
+def distilbert_source(folder: Path, name="DistilBertForMaskedLM", **options):
+    import transformers
+
+    tokens, encode = with_tokenizer(word_piece(folder), "[CLS]", "[SEP]")
+    kind = getattr(transformers, name)
+    sizes = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48, "activation": "gelu"}
+    config = kind.config_class(
+        vocab_size=len(tokens), max_position_embeddings=130, **(sizes | options)
+    )
+    model = shake(kind(config))
+    model.save_pretrained(folder)
+    return Source(folder, model, tokens, encode)
+
+
+def multilingual_minilm_source(folder: Path):
+    """BERT's layers with XLM-R's vocabulary, and a padding that its configuration does not know."""
+    train_sentencepiece(folder / "sentencepiece.bpe.model")
+    tokens, encode = with_sentencepiece(folder, "XLMRobertaTokenizer")
+    options = {"type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0}
+    model = build_model("BertForMaskedLM", len(tokens) + 3, **options)
+    model.save_pretrained(folder)
+    return Source(folder, model, tokens, encode)
+
+
 SOURCES = {
     "roberta": roberta_source,
     "roberta-reordered": reordered_source,
@@ -237,6 +261,8 @@ SOURCES = {
     "camembert": lambda folder: sentencepiece_source(folder, "Camembert"),
     "bert": bert_source,
     "mpnet": mpnet_source,
+    "distilbert": distilbert_source,
+    "multilingual-minilm": multilingual_minilm_source,
 }
 
 
@@ -354,19 +380,21 @@ def test_flags_describe_the_model(pair):
     config, args = source.model.config, imported.args
     assert args.encoder_layers == config.num_hidden_layers
     assert args.encoder_embed_dim == config.hidden_size
-    assert args.encoder_ffn_embed_dim == config.intermediate_size
+    inner = "hidden_dim" if config.model_type == "distilbert" else "intermediate_size"
+    assert args.encoder_ffn_embed_dim == getattr(config, inner)
     assert args.encoder_attention_heads == config.num_attention_heads
-    assert args.layernorm_eps == config.layer_norm_eps
-    assert args.activation_fn == config.hidden_act
+    assert args.layernorm_eps == getattr(config, "layer_norm_eps", 1e-12)
+    assert args.activation_fn == getattr(config, "hidden_act", "gelu")
     assert args.pooling == "cls"
 
 
 def test_flags_describe_the_input(pair):
     source, imported = pair
-    is_bert = source.model.config.model_type == "bert"
+    is_bert = source.model.config.model_type in ("bert", "distilbert")
     assert imported.args.max_positions == (130 if is_bert else 128)
     assert imported.args.init_token == 0
-    assert imported.args.separator_token == (None if is_bert else 2)
+    pieces = (source.folder / "sentencepiece.bpe.model").is_file()
+    assert imported.args.separator_token == (None if is_bert and not pieces else 2)
 
 
 def test_every_token_stands_once_in_the_dictionary(pair):
@@ -593,8 +621,10 @@ def refused(source: Path, *more: object) -> str:
 
 def test_unknown_model_type(damaged):
     change_config(damaged, model_type="gpt2")
-    kinds = "'roberta', 'xlm-roberta', 'camembert', 'bert' or 'mpnet'"
-    assert f"config.json: model_type: Input should be {kinds}" in refused(damaged)
+    kinds = "'camembert', 'bert', 'mpnet' or 'distilbert'"
+    assert f"config.json: model_type: Input should be 'roberta', 'xlm-roberta', {kinds}" in refused(
+        damaged
+    )
 
 
 def test_unknown_activation(damaged):
