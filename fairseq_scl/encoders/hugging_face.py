@@ -24,6 +24,7 @@ from fairseq_scl.encoders.families import (
     parameters,
     parameters_of_layers,
 )
+from fairseq_scl.encoders.sentence_vectors import pooling_of
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import read_model
 
@@ -85,13 +86,6 @@ class Config(BaseModel):
         return self
 
 
-class Pooling(BaseModel):
-    """What of a sentence-transformers folder's `1_Pooling/config.json` matters here."""
-
-    model_config = ConfigDict(strict=True)
-    pooling_mode_mean_tokens: bool = False
-
-
 class Vocabulary(RootModel[dict[str, NonNegativeInt]]):
     """The ids of `vocab.json`."""
 
@@ -107,7 +101,7 @@ def options_of(config: Config, folder: Path) -> argparse.Namespace:
         encoder_attention_heads=config.num_attention_heads,
         activation_fn=ACTIVATIONS[config.hidden_act],
         layernorm_eps=config.layer_norm_eps,
-        pooling=_pooling(folder),
+        pooling=pooling_of(folder),
         max_positions=config.max_position_embeddings - config.family.unused_positions,
     )
 
@@ -242,13 +236,6 @@ def convert(
             converted["encoder.lm_head.bias"] = weights[theirs][order]
     converted["encoder.lm_head.weight"] = converted[f"{to}.embed_tokens.weight"]
     return converted
-
-
-def _pooling(folder: Path) -> str:
-    """`mean` for a sentence-transformers folder that says so, else `cls`."""
-    path = folder / "1_Pooling" / "config.json"
-    means = path.exists() and read_model(path, Pooling).pooling_mode_mean_tokens
-    return "mean" if means else "cls"
 
 
 def _read_tokenizer(path: Path):

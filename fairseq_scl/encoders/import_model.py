@@ -23,7 +23,7 @@ from types import SimpleNamespace
 import torch
 
 from fairseq_scl import plugin  # noqa: F401  (registers the architectures)
-from fairseq_scl.encoders import encoder_folder, hugging_face
+from fairseq_scl.encoders import encoder_folder, hugging_face, sentence_vectors
 from fairseq_scl.encoders.families import SPECIALS
 from fairseq_scl.encoders.packages import minilm_folder, mpnet_folder
 from fairseq_scl.errors import UserError, first_line
@@ -40,7 +40,8 @@ HUB_FILES = (
     encoder_folder.TOKENIZER_JSON,
     *encoder_folder.BYTE_LEVEL_BPE,
     *encoder_folder.SENTENCEPIECE,
-    "modules.json",
+    sentence_vectors.MODULES,
+    sentence_vectors.PROMPTS,
     "1_Pooling/*",
 )
 ARCHITECTURES = ("minilm_l6", "sentence_roberta", "sentence_roberta_large")
