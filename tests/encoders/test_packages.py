@@ -14,9 +14,11 @@ import pytest
 from conftest import SHARED
 from test_import_model import SENTENCES, Source, difference, import_model, load, mpnet_source
 
+from fairseq_scl.cli import main
 from fairseq_scl.encoders import encoder_folder, packages
 from fairseq_scl.encoders.tokenizers import load_tokenizer
 from fairseq_scl.errors import UserError
+from fairseq_scl.inference import classifier
 from fairseq_scl.preparation.tables import Columns, read_file
 
 
@@ -121,6 +123,19 @@ def test_damaged_packages_leave_nothing(installed, cache, monkeypatch, damage, t
         packages.mpnet_folder()
     assert told in str(error.value) and len(str(error.value).splitlines()) == 1
     assert not list(cache.iterdir())
+
+
+@pytest.mark.integration
+def test_finetune_takes_mpnet_by_its_name(installed, cache, tmp_path, capsys):
+    rows = [f"{word} {i},{label}" for i in range(5) for word, label in (("soup", "a"), ("so", "b"))]
+    (tmp_path / "table.csv").write_text("\n".join(["comment,topic", *rows]))
+    short = ("--", "--max-update", "2", "--total-num-update", "2", "--warmup-updates", "1")
+    table, output = str(tmp_path / "table.csv"), str(tmp_path / "model")
+    main(["finetune", table, "--output", output, "--encoder", "mpnet", "--folds", "0", *short])
+    assert "--arch mpnet_base" in capsys.readouterr().out
+    assert [p.label for p in classifier.load(tmp_path / "model").predict(["soup"])]
+    [imported] = cache.glob("mpnet-*")  # for the next time
+    assert (imported / "model.pt").is_file()
 
 
 def real_mpnet() -> Path:
