@@ -93,13 +93,13 @@ def vocab_and_merges(folder: Path, specials: list[str] = SPECIALS):
     return tokenizer
 
 
-def word_piece(folder: Path):
+def word_piece(folder: Path, specials: list[str] = BERT_SPECIALS):
     """BERT's kind of tokenizer, trained on `SENTENCES`."""
     from tokenizers import BertWordPieceTokenizer
 
     tokenizer = BertWordPieceTokenizer()
     tokenizer.train_from_iterator(
-        SENTENCES, vocab_size=200, special_tokens=BERT_SPECIALS, show_progress=False
+        SENTENCES, vocab_size=200, special_tokens=specials, show_progress=False
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     return tokenizer
@@ -107,13 +107,7 @@ def word_piece(folder: Path):
 
 def mpnet_word_piece(folder: Path):
     """MPNet's kind: RoBERTa's special tokens around a vocabulary that has BERT's as well."""
-    from tokenizers import BertWordPieceTokenizer
-
-    tokenizer = BertWordPieceTokenizer()
-    specials = [*SPECIALS[:4], *BERT_SPECIALS]
-    tokenizer.train_from_iterator(
-        SENTENCES, vocab_size=200, special_tokens=specials, show_progress=False
-    )
+    tokenizer = word_piece(folder, [*SPECIALS[:4], *BERT_SPECIALS])
     tokenizer.add_special_tokens([SPECIALS[4]])
     tokenizer.save(str(folder / "tokenizer.json"))
     return tokenizer
@@ -490,6 +484,18 @@ def test_a_model_without_a_language_model_head(tmp_path):
     assert difference(source, load(tmp_path / "imported")) < 1e-4
 
 
+def test_robertas_layers_with_berts_tokenizer(tmp_path):
+    """As klue/roberta has them."""
+    tokenizer = word_piece(tmp_path, list(BERT_NAMES))
+    tokens, encode = with_tokenizer(tokenizer, "[CLS]", "[SEP]")
+    model = build_model("RobertaModel", len(tokens))
+    model.save_pretrained(tmp_path)
+    import_model(tmp_path, tmp_path / "imported")
+    imported = load(tmp_path / "imported")
+    assert difference(Source(tmp_path, model, tokens, encode), imported) < 1e-4
+    assert imported.args.separator_token is None  # pairs are [CLS] A [SEP] B [SEP]
+
+
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 def test_activations(tmp_path, activation):
     source = roberta_source(tmp_path, name="RobertaModel", hidden_act=activation)
@@ -635,6 +641,14 @@ def test_unknown_activation(damaged):
 def test_relative_positions(damaged):
     change_config(damaged, position_embedding_type="relative_key")
     assert "position_embedding_type: Input should be 'absolute'" in refused(damaged)
+
+
+def test_another_number_of_buckets(tmp_path):
+    (tmp_path / "source").mkdir()
+    mpnet_source(tmp_path / "source")
+    change_config(tmp_path / "source", relative_attention_num_buckets=64)
+    told = refused(tmp_path / "source")
+    assert "config.json: relative_attention_num_buckets: Input should be 32" in told
 
 
 def test_missing_config(damaged):
