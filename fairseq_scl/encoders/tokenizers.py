@@ -15,19 +15,14 @@ from fairseq_scl.encoders.encoder_folder import (
     holds,
     sentencepiece_model,
 )
+from fairseq_scl.encoders.families import BERT_SPECIALS, SPECIALS
 from fairseq_scl.errors import UserError
 
 #: a batch of sentences to one int32 array of dictionary ids each, without `<s>` and `</s>`
 Tokenizer = Callable[[Sequence[str]], list[np.ndarray]]
 
 # how BERT names what fairseq's dictionary holds under its own names
-SPECIAL_NAMES = {
-    "[CLS]": "<s>",
-    "[PAD]": "<pad>",
-    "[SEP]": "</s>",
-    "[UNK]": "<unk>",
-    "[MASK]": "<mask>",
-}
+SPECIAL_NAMES = dict(zip(BERT_SPECIALS, SPECIALS, strict=True))
 
 
 def load_tokenizer(folder: Path, symbols: list[str]) -> Tokenizer:
@@ -95,8 +90,8 @@ def _tokenizer_json(path: Path, index: dict[str, int]) -> tuple[Any, np.ndarray]
     tokenizer.no_padding()
     vocabulary = tokenizer.get_vocab()
     tokens = [""] * (max(vocabulary.values()) + 1)
-    for token, i in vocabulary.items():
-        tokens[i] = SPECIAL_NAMES.get(token, token)
+    for token, i in vocabulary.items():  # MPNet's dictionary has <unk> and [UNK], BERT's one
+        tokens[i] = token if token in index else SPECIAL_NAMES.get(token, token)
     return tokenizer, dictionary_ids(tokens, index, path)
 
 

@@ -7,7 +7,7 @@ OUTPUT receives the model, tokenizer.json and README.md, a model card with the r
 --format says for which library; the outputs are fairseq's, but for rounding:
 
 transformers  for AutoModelForSequenceClassification and pipeline("text-classification"), which
-              have no class for --pooling mean (MiniLM)
+              have no class for --pooling mean (MiniLM, all-mpnet-base-v2)
 onnx          model.onnx for ONNX Runtime: input_ids and attention_mask in, logits and
               sentence_embedding out; tokenizer.json cuts and pads. Any model. Needs
               pip install 'fairseq-scl[onnx]'

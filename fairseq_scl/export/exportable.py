@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fairseq_scl.data import beside_checkpoint
 from fairseq_scl.encoders.encoder_folder import TOKENIZER_JSON
-from fairseq_scl.encoders.hugging_face import BERT_SPECIALS, SPECIALS
+from fairseq_scl.encoders.families import BERT, MPNET, ROBERTA, Family
 from fairseq_scl.encoders.tokenizers import hugging_face_tokenizer
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import read_model
@@ -26,18 +27,13 @@ class Exportable:
         classifier: the model.
         tokenizer: one of the tokenizers library, which puts special tokens where training had them.
         order: `(tokens,)` int64, fairseq's id for each of the tokenizer's.
-        specials: how the tokenizer names fairseq's beginning, padding, end, unknown and mask.
+        family: that which computes the encoder elsewhere.
     """
 
     classifier: Classifier
     tokenizer: Any
     order: torch.Tensor
-    specials: tuple[str, ...]
-
-    @property
-    def is_bert(self) -> bool:
-        """Whether the encoder is of BERT's kind, not RoBERTa's."""
-        return self.specials == BERT_SPECIALS
+    family: Family
 
     @property
     def head(self) -> Any:
@@ -69,7 +65,7 @@ class Exportable:
     @property
     def special_ids(self) -> list[int]:
         """The tokenizer's ids of beginning, padding and end."""
-        return [self.tokenizer.token_to_id(name) for name in self.specials[:3]]
+        return [self.tokenizer.token_to_id(name) for name in self.family.specials[:3]]
 
 
 def scaled(classifier: Classifier) -> Classifier:
@@ -94,7 +90,8 @@ def read(classifier: Classifier) -> Exportable:
             f"{folder} has no {TOKENIZER_JSON}; import the encoder from a folder that has one"
         )
     tokenizer, order = found
-    specials = SPECIALS if tokenizer.token_to_id("[CLS]") is None else BERT_SPECIALS
+    family = family_of(classifier, tokenizer, order)
+    specials = family.specials
     if missing := [name for name in specials[:3] if tokenizer.token_to_id(name) is None]:
         raise UserError(f"{folder}: the tokenizer lacks {', '.join(missing)}")
     if classifier.before not in ((0,), (0, None), (0, 2)):
@@ -103,7 +100,16 @@ def read(classifier: Classifier) -> Exportable:
             "a --separator-token other than 2"
         )
     frame(tokenizer, specials, separated=classifier.before[1:] == (2,))
-    return Exportable(classifier, tokenizer, torch.from_numpy(order).long(), specials)
+    return Exportable(classifier, tokenizer, torch.from_numpy(order).long(), family)
+
+
+def family_of(classifier: Classifier, tokenizer: Any, order: np.ndarray) -> Family:
+    """The family of encoders that computes what a model's does."""
+    if getattr(classifier.model.args, "relative_positions", False):
+        return MPNET
+    first = tokenizer.token_to_id("[CLS]")  # MPNet's vocabulary, say, has it too, unused
+    beginning = classifier.model.encoder.dictionary.bos()
+    return BERT if first is not None and order[first] == beginning else ROBERTA
 
 
 def frame(tokenizer, specials: Sequence[str], separated: bool) -> None:

@@ -78,11 +78,11 @@ def objection(source: Exportable) -> str | None:
 def write(source: Exportable, folder: Path) -> None:
     """Write graph and configuration; have the tokenizer cut and pad."""
     pack_everything(source.classifier.model)
-    save_graph(Graph(source).eval(), folder / MODEL)
+    save_graph(Graph(source).eval().requires_grad_(False), folder / MODEL)
     write_json(folder / "config.json", source.labels)
     padding = source.special_ids[1]
     source.tokenizer.enable_truncation(source.max_length)
-    source.tokenizer.enable_padding(pad_id=padding, pad_token=source.specials[1])
+    source.tokenizer.enable_padding(pad_id=padding, pad_token=source.family.specials[1])
 
 
 def pack_everything(model: Any) -> None:

@@ -51,7 +51,7 @@ def write_body(source: Exportable, folder: Path) -> None:
         "model_args": {"add_pooling_layer": False},  # one that nothing uses
     }
     write_json(folder / "sentence_bert_config.json", encoder)
-    architecture = "BertModel" if source.is_bert else "RobertaModel"
+    architecture = f"{source.family.classes}Model"
     config = export_transformers.describe_encoder(source) | {"architectures": [architecture]}
     write_json(folder / "config.json", config)
     weights = export_transformers.convert_encoder(source)

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from fairseq_scl.encoders.hugging_face import ACTIVATIONS, parameters, parameters_of_layers
+from fairseq_scl.encoders.families import BERT, parameters, parameters_of_layers
+from fairseq_scl.encoders.hugging_face import ACTIVATIONS
 from fairseq_scl.export.exportable import Exportable, write_json
 from fairseq_scl.inference.refitted_head import NAME as REFIT
 from fairseq_scl.inference.refitted_head import RefittedHead
@@ -40,16 +41,15 @@ def objection_to_encoder(source: Exportable) -> str | None:
         return f"activation {args.activation_fn} is none of config.json's"
     if args.pooler_activation_fn != "tanh":
         return f"the head's activation is {args.pooler_activation_fn}, theirs tanh"
-    if not source.is_bert and source.special_ids[1] != 1:
+    if source.family.unused_positions and source.special_ids[1] != 1:
         return "the tokenizer's <pad> is not 1, where positions start"
     return None
 
 
 def write(source: Exportable, folder: Path) -> None:
     """Write model and configuration."""
-    kind = "Bert" if source.is_bert else "Roberta"
     config = describe_encoder(source) | source.labels
-    config |= {"architectures": [f"{kind}ForSequenceClassification"]}
+    config |= {"architectures": [f"{source.family.classes}ForSequenceClassification"]}
     save(convert_encoder(source) | convert_head(source), folder / "model.safetensors")
     write_json(folder / "config.json", config)
     write_tokenizer_config(source, folder)
@@ -57,7 +57,7 @@ def write(source: Exportable, folder: Path) -> None:
 
 def write_tokenizer_config(source: Exportable, folder: Path) -> None:
     """Write what transformers wants to know beside `tokenizer.json`."""
-    roles = dict(zip(ROLES, source.specials, strict=True))
+    roles = dict(zip(ROLES, source.family.specials, strict=True))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": source.max_length,
@@ -73,12 +73,12 @@ def write_tokenizer_config(source: Exportable, folder: Path) -> None:
 def describe_encoder(source: Exportable) -> dict[str, Any]:
     """The encoder's part of `config.json`."""
     model = source.classifier.model
-    args, is_bert = model.args, source.is_bert
+    args, family = model.args, source.family
     activations = {fairseqs: theirs for theirs, fairseqs in reversed(ACTIVATIONS.items())}
     positions = len(model.encoder.sentence_encoder.embed_positions.weight)
     beginning, padding, end = source.special_ids
     return {
-        "model_type": "bert" if is_bert else "roberta",
+        "model_type": family.model_type,
         "vocab_size": source.tokenizer.get_vocab_size(),
         "num_hidden_layers": args.encoder_layers,
         "hidden_size": args.encoder_embed_dim,
@@ -86,8 +86,8 @@ def describe_encoder(source: Exportable) -> dict[str, Any]:
         "num_attention_heads": args.encoder_attention_heads,
         "hidden_act": activations[args.activation_fn],
         "layer_norm_eps": getattr(args, "layernorm_eps", 1e-5),
-        "max_position_embeddings": positions - 2 if is_bert else positions,
-        "type_vocab_size": 2 if is_bert else 1,
+        "max_position_embeddings": positions - 2 + family.unused_positions,
+        "type_vocab_size": family.token_types,
         "hidden_dropout_prob": args.dropout,
         "attention_probs_dropout_prob": args.attention_dropout,
         "classifier_dropout": args.pooler_dropout,
@@ -100,17 +100,18 @@ def describe_encoder(source: Exportable) -> dict[str, Any]:
 
 def convert_encoder(source: Exportable) -> dict[str, torch.Tensor]:
     """Rename and reorder fairseq's weights; the import folded token types into positions."""
-    is_bert, encoder = source.is_bert, source.classifier.model.encoder.sentence_encoder
+    family, encoder = source.family, source.classifier.model.encoder.sentence_encoder
     state = encoder.state_dict()
-    prefix = "bert." if is_bert else "roberta."
+    prefix = f"{family.model_type}."
     positions = state["embed_positions.weight"]
-    types = positions.new_zeros(2 if is_bert else 1, positions.size(1))
     weights = {
         f"{prefix}embeddings.word_embeddings.weight": state["embed_tokens.weight"][source.order],
-        f"{prefix}embeddings.position_embeddings.weight": positions[2 if is_bert else 0 :],
-        f"{prefix}embeddings.token_type_embeddings.weight": types,
+        f"{prefix}embeddings.position_embeddings.weight": positions[2 - family.unused_positions :],
     }
-    alike = parameters_of_layers(prefix, len(encoder.layers))
+    if family.token_types:
+        types = positions.new_zeros(family.token_types, positions.size(1))
+        weights[f"{prefix}embeddings.token_type_embeddings.weight"] = types
+    alike = parameters_of_layers(family, prefix, len(encoder.layers))
     return weights | {theirs: state[ours] for theirs, ours in alike.items()}
 
 
@@ -118,7 +119,7 @@ def convert_head(source: Exportable) -> dict[str, torch.Tensor]:
     """Rename the classification head's weights."""
     state = source.head.state_dict()
     names = {"classifier.dense": "dense", "classifier.out_proj": "out_proj"}
-    if source.is_bert:
+    if source.family is BERT:
         names = {"bert.pooler.dense": "dense", "classifier": "out_proj"}
     return {theirs: state[ours] for theirs, ours in parameters(names).items()}
 

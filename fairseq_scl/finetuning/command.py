@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--encoder",
         metavar="NAME",
         default="minilm",
-        help="'minilm', a Hugging Face, fairseq or imported folder, or a name on the hub "
+        help="'minilm', 'mpnet', a Hugging Face, fairseq or imported folder, or a name on the hub "
         "(default: %(default)s)",
     )
     parser.add_argument(

@@ -51,7 +51,7 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     list, array or column of strings; for pairs of sentences, two strings a row.
 
     Args:
-        encoder: `"minilm"`, a folder, or a name on the Hugging Face hub.
+        encoder: `"minilm"`, `"mpnet"`, a folder, or a name on the Hugging Face hub.
         scl_weight: λ in [0, 1]; 0 is cross-entropy alone.
         scl_temperature: τ > 0.
         class_weights: `"balanced"` weighs the cross-entropy against the frequency of classes.

@@ -28,7 +28,6 @@ MISTAKES = 5
 BATCH_SIZE = 64  # sentences, of the test set
 LOSSES = ("ce+scl", "ce")
 PROBES = ("probe", "refit")
-CACHE = "FAIRSEQ_SCL_CACHE"
 
 
 class Found(NamedTuple):
@@ -59,10 +58,8 @@ def encoder_named(name: str) -> Path:
     """
     if (Path(name) / encoder_folder.TRAIN_FLAGS).is_file():
         return Path(name)
-    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fairseq-scl"
     source = import_model.source_folder(name)
-    place = Path(os.environ.get(CACHE, home)) / "encoders"
-    folder = place / f"{Path(name).name}-{fingerprint(source)}"
+    folder = encoder_folder.cache() / f"{Path(name).name}-{fingerprint(source)}"
     if not folder.is_dir():
         import_model.run(argparse.Namespace(source=name, output=folder, tokenizer=None))
     return folder
@@ -269,7 +266,7 @@ def finetune(
     Args:
         tables: `train`, and if there are any `valid` and `test`, as `prepare_tables` takes them.
         output: receives the run, `data/` and `folds/`.
-        encoder: `minilm`, a folder, or a name on the Hugging Face hub.
+        encoder: `minilm`, `mpnet`, a folder, or a name on the Hugging Face hub.
         loss: `ce+scl`, or `ce`, the baseline with everything else the same.
         head: `trained`, or `refit`, a logistic regression on the tuned vectors in its place.
         folds: parts of cross-validation; 0 is none, None is `FOLDS` where nothing else can be

@@ -16,6 +16,7 @@ from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from torch import Tensor
 
 from fairseq_scl.models.dropout import dropout
+from fairseq_scl.models.relative_positions import RelativePositions
 
 GROUP = 4  # sentences that a CPU pads together for attention
 
@@ -57,29 +58,40 @@ def group_by_length(is_token: Tensor, size: int) -> tuple[Packing, list[Packing]
         size: sentences of a group.
 
     Returns:
-        The batch's tokens, group after group, and each group by itself, without the columns that
-        are padding in all its rows.
+        The batch's tokens, group after group, and each group by itself, without the columns after
+        the last token of all its rows; padding further on counts in distances.
     """
     places = torch.arange(is_token.numel(), device=is_token.device).view_as(is_token)
     groups = is_token.sum(1).argsort(stable=True).split(size)
     parts = [is_token[rows] for rows in groups]
     positions = torch.cat([places[rows][part] for rows, part in zip(groups, parts, strict=True)])
-    return Packing(is_token, positions), [Packing.of(part[:, part.any(0)]) for part in parts]
+    return Packing(is_token, positions), [Packing.of(without_end(part)) for part in parts]
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, is_token: Tensor, p: float) -> Tensor:
+def without_end(is_token: Tensor) -> Tensor:
+    """Cut the columns behind the last token, `(batch, length)` bool as the result is."""
+    return is_token[:, is_token.any(0).flip(0).cumsum(0).flip(0) > 0]
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, is_token: Tensor, p: float, bias: Tensor | None = None
+) -> Tensor:
     """Attend to a sentence's tokens.
 
     Args:
         q: queries, `(batch, heads, length, dim)`; so are keys and values.
         is_token: `(batch, length)` bool.
         p: probability of dropping an attention weight.
+        bias: added to the logits, `(heads, length, length)`.
     """
     mask = is_token[:, None, None, :]
     if p == 0 or q.device.type != "cpu":
+        mask = mask if bias is None else bias.masked_fill(~mask, -torch.inf)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
     # with dropout torch has no kernel for the CPU, and its own steps are more than these
     logits = (q * q.size(-1) ** -0.5) @ k.transpose(2, 3)
+    if bias is not None:
+        logits += bias
     weights = logits.masked_fill_(~mask, -torch.inf).softmax(-1)
     return dropout(weights, p) @ v
 
@@ -92,26 +104,31 @@ class PackedAttention(MultiheadAttention):
 
         Args:
             query: `(tokens, 1, dim)`.
-            key_padding_mask: where fairseq's layer hands over a mask, the groups.
+            key_padding_mask: where fairseq's layer hands over a mask, the groups, and what is
+                added to the logits of the longest, `(heads, length, length)` or None.
 
         Returns:
             `(tokens, 1, dim)`, and None for the attention weights.
         """
-        x, groups = query.squeeze(1), key_padding_mask
+        x, (groups, relative) = query.squeeze(1), key_padding_mask
         projections = self.q_proj, self.k_proj, self.v_proj
         weight = torch.cat([projection.weight for projection in projections])
         bias = torch.cat([projection.bias for projection in projections])
         qkv = F.linear(x, weight, bias)  # one product is quicker than three
         parts = qkv.split([group.positions.size(0) for group in groups])
-        attended = torch.cat([self.attend(*pair) for pair in zip(parts, groups, strict=True)])
+        pairs = zip(parts, groups, strict=True)
+        attended = torch.cat([self.attend(part, group, relative) for part, group in pairs])
         return self.out_proj(attended).unsqueeze(1), None
 
-    def attend(self, qkv: Tensor, group: Packing) -> Tensor:
+    def attend(self, qkv: Tensor, group: Packing, bias: Tensor | None) -> Tensor:
         """The heads' outputs for a group's tokens, `(tokens, dim)`, from `(tokens, 3 * dim)`."""
         padded = group.pad(qkv).unflatten(2, (3, self.num_heads, -1))
         q, k, v = padded.permute(2, 0, 3, 1, 4)
         p = self.dropout_module.p if self.training else 0.0
-        return group.pack(attention(q, k, v, group.is_token, p).transpose(1, 2).flatten(2))
+        if bias is not None:
+            length = q.size(2)
+            bias = bias[:, :length, :length].type_as(q)
+        return group.pack(attention(q, k, v, group.is_token, p, bias).transpose(1, 2).flatten(2))
 
 
 class PackedEncoderLayer(TransformerEncoderLayerBase):
@@ -128,9 +145,29 @@ class PackedEncoderLayer(TransformerEncoderLayerBase):
             qn_block_size=self.quant_noise_block_size,
         )
 
+    def forward(self, x, encoder_padding_mask, bias=None):
+        """As in fairseq, on `(tokens, 1, dim)`.
+
+        Args:
+            encoder_padding_mask: the groups.
+            bias: `(heads, length, length)`, added to the logits of attention. An argument by
+                itself, so that its gradient comes back through recomputed activations.
+        """
+        return super().forward(x, (encoder_padding_mask, bias))
+
 
 class PackedEncoder(TransformerEncoder):
-    """fairseq's encoder: the same parameters and, but for rounding, the same output at tokens."""
+    """fairseq's encoder: the same parameters and, but for rounding, the same output at tokens.
+
+    With `args.relative_positions` it has MPNet's as well, which fairseq has not.
+    """
+
+    def __init__(self, args, dictionary, embed_tokens):
+        super().__init__(args, dictionary, embed_tokens)
+        relative = getattr(args, "relative_positions", False)
+        self.relative_positions = (
+            RelativePositions(args.encoder_attention_heads) if relative else None
+        )
 
     def build_encoder_layer(self, args):
         """As in fairseq, with our layer."""
@@ -164,9 +201,10 @@ class PackedEncoder(TransformerEncoder):
         packing, groups = self.arrange(src_tokens.ne(self.padding_idx))
         embedded, token_embeddings = self.forward_embedding(src_tokens, token_embeddings)
         x = packing.pack(embedded).unsqueeze(1)
+        bias = self.relative_positions and self.relative_positions(src_tokens.size(1))
         states = [x]
         for layer in self.layers:
-            x = layer(x, encoder_padding_mask=groups)
+            x = layer(x, groups, bias)
             states.append(x)
         if self.layer_norm is not None:
             x = self.layer_norm(x)

@@ -1,4 +1,4 @@
-"""RoBERTa with a choice of sentence vector, and the architecture of MiniLM-L6."""
+"""RoBERTa with a choice of sentence vector, and the architectures of MiniLM-L6 and MPNet."""
 
 from contextlib import nullcontext
 
@@ -142,6 +142,7 @@ def sentence_roberta(args):
     """RoBERTa-base."""
     args.pooling = getattr(args, "pooling", "cls")
     args.layernorm_eps = getattr(args, "layernorm_eps", 1e-5)
+    args.relative_positions = getattr(args, "relative_positions", False)
     base_architecture(args)
 
 
@@ -160,5 +161,13 @@ def minilm_l6(args):
     args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", 1536)
     args.encoder_attention_heads = getattr(args, "encoder_attention_heads", 12)
     args.layernorm_eps = getattr(args, "layernorm_eps", 1e-12)
+    args.pooling = getattr(args, "pooling", "mean")
+    sentence_roberta(args)
+
+
+@register_model_architecture("sentence_roberta", "mpnet_base")
+def mpnet_base(args):
+    """all-mpnet-base: relative positions beside RoBERTa's, and mean pooling."""
+    args.relative_positions = True
     args.pooling = getattr(args, "pooling", "mean")
     sentence_roberta(args)

@@ -26,6 +26,7 @@ Checked = TypeVar("Checked", str, Path)
 PACKAGE = Path(str(files("fairseq_scl")))
 CONFIGS = {  # of configs/encoder, by architecture
     "minilm_l6": "minilm",
+    "mpnet_base": "mpnet",
     "sentence_roberta": "roberta_base",
     "sentence_roberta_large": "roberta_large",
 }

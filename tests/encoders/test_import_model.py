@@ -4,7 +4,7 @@ import argparse
 import json
 import shutil
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +44,11 @@ class Source:
     model: torch.nn.Module
     tokens: list[str]  # the token of each id, as fairseq's dictionary names it
     encode: Callable[[str], list[int]]  # a sentence to ids, special tokens included
+    sentences: Sequence[str] = tuple(SENTENCES)
 
     def batches(self, longest: int) -> list[list[list[int]]]:
-        """Ids of `SENTENCES` in one batch, and of a text that fills every position in another."""
-        rows = [self.encode(sentence) for sentence in SENTENCES]
+        """Ids of `sentences` in one batch, and of a text that fills every position in another."""
+        rows = [self.encode(sentence) for sentence in self.sentences]
         text = self.encode(" ".join(SENTENCES * 5))
         assert len(text) > longest
         assert len({len(row) for row in rows}) > 4
@@ -92,14 +93,22 @@ def vocab_and_merges(folder: Path, specials: list[str] = SPECIALS):
     return tokenizer
 
 
-def word_piece(folder: Path):
+def word_piece(folder: Path, specials: list[str] = BERT_SPECIALS):
     """BERT's kind of tokenizer, trained on `SENTENCES`."""
     from tokenizers import BertWordPieceTokenizer
 
     tokenizer = BertWordPieceTokenizer()
     tokenizer.train_from_iterator(
-        SENTENCES, vocab_size=200, special_tokens=BERT_SPECIALS, show_progress=False
+        SENTENCES, vocab_size=200, special_tokens=specials, show_progress=False
     )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
+
+
+def mpnet_word_piece(folder: Path):
+    """MPNet's kind: RoBERTa's special tokens around a vocabulary that has BERT's as well."""
+    tokenizer = word_piece(folder, [*SPECIALS[:4], *BERT_SPECIALS])
+    tokenizer.add_special_tokens([SPECIALS[4]])
     tokenizer.save(str(folder / "tokenizer.json"))
     return tokenizer
 
@@ -206,12 +215,48 @@ def bert_source(folder: Path):
     return Source(folder, model, tokens, encode)
 
 
+def mpnet_source(folder: Path, name="MPNetForMaskedLM", **options):
+    tokenizer = mpnet_word_piece(folder)
+    _, encode = with_tokenizer(tokenizer, "<s>", "</s>")
+    tokens = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
+    model = build_model(name, len(tokens), **options)
+    model.save_pretrained(folder)
+    return Source(folder, model, tokens, encode)
+
+
+def distilbert_source(folder: Path, name="DistilBertForMaskedLM", **options):
+    import transformers
+
+    tokens, encode = with_tokenizer(word_piece(folder), "[CLS]", "[SEP]")
+    kind = getattr(transformers, name)
+    sizes = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48, "activation": "gelu"}
+    config = kind.config_class(
+        vocab_size=len(tokens), max_position_embeddings=130, **(sizes | options)
+    )
+    model = shake(kind(config))
+    model.save_pretrained(folder)
+    return Source(folder, model, tokens, encode)
+
+
+def multilingual_minilm_source(folder: Path):
+    """BERT's layers with XLM-R's vocabulary, and a padding that its configuration does not know."""
+    train_sentencepiece(folder / "sentencepiece.bpe.model")
+    tokens, encode = with_sentencepiece(folder, "XLMRobertaTokenizer")
+    options = {"type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0}
+    model = build_model("BertForMaskedLM", len(tokens) + 3, **options)
+    model.save_pretrained(folder)
+    return Source(folder, model, tokens, encode)
+
+
 SOURCES = {
     "roberta": roberta_source,
     "roberta-reordered": reordered_source,
     "xlm-r": lambda folder: sentencepiece_source(folder, "XLMRoberta"),
     "camembert": lambda folder: sentencepiece_source(folder, "Camembert"),
     "bert": bert_source,
+    "mpnet": mpnet_source,
+    "distilbert": distilbert_source,
+    "multilingual-minilm": multilingual_minilm_source,
 }
 
 
@@ -329,19 +374,21 @@ def test_flags_describe_the_model(pair):
     config, args = source.model.config, imported.args
     assert args.encoder_layers == config.num_hidden_layers
     assert args.encoder_embed_dim == config.hidden_size
-    assert args.encoder_ffn_embed_dim == config.intermediate_size
+    inner = "hidden_dim" if config.model_type == "distilbert" else "intermediate_size"
+    assert args.encoder_ffn_embed_dim == getattr(config, inner)
     assert args.encoder_attention_heads == config.num_attention_heads
-    assert args.layernorm_eps == config.layer_norm_eps
-    assert args.activation_fn == config.hidden_act
+    assert args.layernorm_eps == getattr(config, "layer_norm_eps", 1e-12)
+    assert args.activation_fn == getattr(config, "hidden_act", "gelu")
     assert args.pooling == "cls"
 
 
 def test_flags_describe_the_input(pair):
     source, imported = pair
-    is_bert = source.model.config.model_type == "bert"
+    is_bert = source.model.config.model_type in ("bert", "distilbert")
     assert imported.args.max_positions == (130 if is_bert else 128)
     assert imported.args.init_token == 0
-    assert imported.args.separator_token == (None if is_bert else 2)
+    pieces = (source.folder / "sentencepiece.bpe.model").is_file()
+    assert imported.args.separator_token == (None if is_bert and not pieces else 2)
 
 
 def test_every_token_stands_once_in_the_dictionary(pair):
@@ -435,6 +482,18 @@ def test_a_model_without_a_language_model_head(tmp_path):
     source = roberta_source(tmp_path, name="RobertaModel")
     import_model(tmp_path, tmp_path / "imported")
     assert difference(source, load(tmp_path / "imported")) < 1e-4
+
+
+def test_robertas_layers_with_berts_tokenizer(tmp_path):
+    """As klue/roberta has them."""
+    tokenizer = word_piece(tmp_path, list(BERT_NAMES))
+    tokens, encode = with_tokenizer(tokenizer, "[CLS]", "[SEP]")
+    model = build_model("RobertaModel", len(tokens))
+    model.save_pretrained(tmp_path)
+    import_model(tmp_path, tmp_path / "imported")
+    imported = load(tmp_path / "imported")
+    assert difference(Source(tmp_path, model, tokens, encode), imported) < 1e-4
+    assert imported.args.separator_token is None  # pairs are [CLS] A [SEP] B [SEP]
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
@@ -568,8 +627,10 @@ def refused(source: Path, *more: object) -> str:
 
 def test_unknown_model_type(damaged):
     change_config(damaged, model_type="gpt2")
-    kinds = "'roberta', 'xlm-roberta', 'camembert' or 'bert'"
-    assert f"config.json: model_type: Input should be {kinds}" in refused(damaged)
+    kinds = "'camembert', 'bert', 'mpnet' or 'distilbert'"
+    assert f"config.json: model_type: Input should be 'roberta', 'xlm-roberta', {kinds}" in refused(
+        damaged
+    )
 
 
 def test_unknown_activation(damaged):
@@ -580,6 +641,14 @@ def test_unknown_activation(damaged):
 def test_relative_positions(damaged):
     change_config(damaged, position_embedding_type="relative_key")
     assert "position_embedding_type: Input should be 'absolute'" in refused(damaged)
+
+
+def test_another_number_of_buckets(tmp_path):
+    (tmp_path / "source").mkdir()
+    mpnet_source(tmp_path / "source")
+    change_config(tmp_path / "source", relative_attention_num_buckets=64)
+    told = refused(tmp_path / "source")
+    assert "config.json: relative_attention_num_buckets: Input should be 32" in told
 
 
 def test_missing_config(damaged):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import PACKAGE, SHARED, build_model, prepare, train
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu
-from test_import_model import SENTENCES, bert_source, roberta_source
+from test_import_model import SENTENCES, bert_source, mpnet_source, roberta_source
 from tokenizers import ByteLevelBPETokenizer
 
 from fairseq_scl.cli import main
@@ -15,7 +15,7 @@ from fairseq_scl.inference import calibration, classifier
 from fairseq_scl.models import saved
 from fairseq_scl.preparation.tables import Columns, read_file
 
-SOURCES = {"roberta": roberta_source, "bert": bert_source}
+SOURCES = {"roberta": roberta_source, "bert": bert_source, "mpnet": mpnet_source}
 PAIRS = [("A ferry.", "It left late."), ("Soup", "Best in town!"), ("why", ""), ("so " * 90, "x")]
 
 

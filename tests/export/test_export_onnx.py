@@ -69,7 +69,7 @@ def assert_same(run, folder, rows, batch_size=32):
         assert expected.std(0).max() > 2e-3  # the rows differ
 
 
-@pytest.mark.parametrize("kind", ["roberta", "bert"])
+@pytest.mark.parametrize("kind", ["roberta", "bert", "mpnet"])
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_logits_and_sentence_vectors_are_fairseqs(kind, pooling, tmp_path):
     encoder = import_encoder(kind, tmp_path)

@@ -43,7 +43,9 @@ def prepare_three(folder, encoder):
     return prepare(folder / "data", encoder, *files)
 
 
-@pytest.fixture(scope="module", params=["bert-mean", "bert-cls", "roberta-mean", "three-classes"])
+@pytest.fixture(
+    scope="module", params=["bert-mean", "bert-cls", "roberta-mean", "mpnet-mean", "three-classes"]
+)
 def exported(request, tmp_path_factory):
     """A run and its export."""
     folder = tmp_path_factory.mktemp(request.param)

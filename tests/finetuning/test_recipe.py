@@ -35,7 +35,9 @@ def test_more_rows_or_classes_never_get_fewer_updates(rows, more, classes, other
     assert some <= updates_for(rows + more, classes + others, SCHEDULE)
 
 
-@pytest.mark.parametrize("arch", ["minilm_l6", "sentence_roberta", "sentence_roberta_large"])
+@pytest.mark.parametrize(
+    "arch", ["minilm_l6", "mpnet_base", "sentence_roberta", "sentence_roberta_large"]
+)
 def test_the_numbers_are_those_that_a_study_has(arch, encoder, tmp_path):
     folder = tmp_path / "encoder"
     folder.mkdir()
