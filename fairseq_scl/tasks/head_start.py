@@ -15,6 +15,7 @@ from fairseq_scl.criterions.sentence_prediction_scl import seen_by
 from fairseq_scl.data.rows_dataset import RowsDataset
 
 STRENGTH = 10.0  # C of the regression (docs/how_it_works.md)
+SPREAD = 0.3  # of what enters tanh; less makes each change of the dense layer weigh more
 BATCH = 32  # sentences encoded at a time
 
 
@@ -22,17 +23,19 @@ BATCH = 32  # sentences encoded at a time
 def start_head(model, name: str, dataset: RowsDataset) -> None:
     """Fit the head called `name` to the encoder's vectors of `dataset`; on all workers alike.
 
-    The dense layer becomes a multiple of the identity under which vectors have a mean length of 1,
-    where tanh is nearly linear. The last projection is the regression on what then enters it, so
-    the head's logits are exactly the regression's.
+    The dense layer becomes a multiple of the identity that brings the vectors' components to about
+    `SPREAD`, where tanh is nearly linear. The last projection is the regression on what then enters
+    it, scaled to vectors of about length 1, so the head's logits are exactly the regression's.
     """
     head = model.classification_heads[name]
     vectors, labels = vectors_of(model, head, name, dataset)
-    nn.init.eye_(head.dense.weight).div_(vectors.float().norm(dim=1).mean().clamp(min=1e-6))
+    length = SPREAD * vectors.size(1) ** 0.5
+    mean = vectors.float().norm(dim=1).mean().clamp(min=1e-6)
+    nn.init.eye_(head.dense.weight).mul_(length / mean)
     nn.init.zeros_(head.dense.bias)
-    entering = head.activation_fn(head.dense(vectors))
+    entering = head.activation_fn(head.dense(vectors)) / length
     weight, bias = logistic_regression(entering, labels, head.out_proj.out_features)
-    head.out_proj.weight.copy_(weight)
+    head.out_proj.weight.copy_(weight / length)
     head.out_proj.bias.copy_(bias)
     if get_data_parallel_world_size() > 1:  # other devices may round in another way
         for parameter in head.parameters():

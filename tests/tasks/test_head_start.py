@@ -8,7 +8,7 @@ from fairseq import checkpoint_utils
 from sklearn.linear_model import LogisticRegression
 
 from fairseq_scl.tasks import few_shot_glue
-from fairseq_scl.tasks.head_start import STRENGTH, logistic_regression
+from fairseq_scl.tasks.head_start import SPREAD, STRENGTH, logistic_regression
 
 NAME = "sentence_classification_head"
 HEAD = f"classification_heads.{NAME}."
@@ -94,9 +94,10 @@ def test_the_first_logits_are_those_of_a_regression_on_the_training_rows(recipe,
         vectors, _ = model.sentence_vectors(sentences["src_tokens"])
         logits, _ = model(**sentences, features_only=True, classification_head_name=NAME)
         entering = model.classification_heads[NAME].dense(vectors)
+    length = SPREAD * 32**0.5
     scaled = vectors / vectors.norm(dim=1).mean()
-    assert torch.allclose(entering, scaled, atol=1e-5)
-    exact = regression(entering.tanh().numpy(), labels)
+    assert torch.allclose(entering, length * scaled, atol=1e-5)
+    exact = regression(entering.tanh().numpy() / length, labels)
     np.testing.assert_allclose(logits.numpy(), exact, atol=1e-3)
     assert logits.argmax(1).tolist() == exact.argmax(1).tolist()
     near = regression(scaled.numpy(), labels)  # but for tanh
