@@ -116,7 +116,7 @@ def test_flags_lists_every_flag_of_the_plugin(capsys, tmp_path):
         "--arch minilm_l6 --optimizer fused_adam --max-positions 512".split()
     )
     own = [key for key in cfg.criterion if key.startswith("scl_")]
-    own += ["num_shots", "shots_seed", "protocol", "noise", "keep_head", "compile"]
+    own += ["num_shots", "shots_seed", "protocol", "noise", "keep_head", "head_init", "compile"]
     for key in [*own, "pooling", "layernorm_eps", "adam_betas"]:
         assert f"--{key.replace('_', '-')}" in printed
     for stock in ("--num-classes", "--save-dir", "--dropout", "--max-positions"):

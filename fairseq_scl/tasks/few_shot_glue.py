@@ -26,6 +26,7 @@ from fairseq_scl.files import lock_for_life, write_text
 from fairseq_scl.models.compiling import compile_layers
 from fairseq_scl.repairs.precision import require_device
 from fairseq_scl.repairs.workers import failing_together, seed_apart
+from fairseq_scl.tasks.head_start import start_head
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ NOISE_OPTIONS = {
     "noise_ratio": "back-translation",
     "noise_replace": "back-translation",
 }
+HEAD_INITS = ("random", "probe")
 SPLITS = ("train", "valid", "test", "test1")
 LAST_CHECKPOINT = "checkpoint_last.pt"
 LOCK = ".train.lock"
@@ -102,6 +104,13 @@ class FewShotGlueConfig(SentencePredictionConfig):
         default=False,
         metadata={"help": "keep the classification head of the model that training starts from"},
     )
+    head_init: ChoiceEnum(HEAD_INITS) = field(  # type: ignore[valid-type]
+        default="random",
+        metadata={
+            "help": "how a new classification head starts: 'random', or 'probe', as a logistic "
+            "regression on the encoder's vectors of the training rows"
+        },
+    )
     compile: bool = field(
         default=False,
         metadata={
@@ -163,11 +172,12 @@ class FewShotGlueTask(SentencePredictionTask):
 
         Raises:
             UserError: if a checkpoint to start from is missing, the model has no such head, a CPU
-                is to train in --fp16, or there is no compiler for --compile.
+                is to train in --fp16, there is no compiler for --compile, or --head-init cannot be.
         """
         if not from_checkpoint:
             require_device(self.cfg.fp16, self.cfg.amp, self.cfg.cpu)
             self._require_starting_checkpoint()
+            self._require_head_to_start()
         try:
             model = super().build_model(cfg, from_checkpoint)
         except AttributeError as error:
@@ -176,6 +186,8 @@ class FewShotGlueTask(SentencePredictionTask):
             raise UserError("this --arch has no classification head; RoBERTa's have") from None
         if not from_checkpoint and self._starts_afresh():
             model.register_load_state_dict_pre_hook(self._settle_head)
+            if self.cfg.head_init == "probe":  # once the encoder is there, before any optimizer
+                model.register_load_state_dict_post_hook(self._start_head)
         if self.cfg.compile and not from_checkpoint:
             compile_layers(model.encoder.sentence_encoder.layers)
         model.register_load_state_dict_pre_hook(self._require_fitting_checkpoint)
@@ -325,6 +337,23 @@ class FewShotGlueTask(SentencePredictionTask):
                 raise UserError(
                     f"{ours} is not {theirs}; prepare the data with the checkpoint's own dict.txt"
                 )
+
+    def _require_head_to_start(self) -> None:
+        if self.cfg.head_init == "random":
+            return
+        told = f"--head-init {self.cfg.head_init}"
+        if self.cfg.regression_target:
+            raise UserError(f"{told} is for classes, not for --regression-target")
+        if self.cfg.keep_head:
+            raise UserError(f"{told} fits a new head, --keep-head keeps the old one")
+        if not (self._starts_afresh() or Path(self.cfg.save_dir, LAST_CHECKPOINT).is_file()):
+            raise UserError(
+                f"{told} needs an encoder to start from: --finetune-from-model, or --restore-file "
+                "with --reset-optimizer"
+            )
+
+    def _start_head(self, model, _) -> None:
+        start_head(model, self.cfg.classification_head_name, self.load_dataset("train"))
 
     def _save_queue(self, model, state_dict, prefix, *_) -> None:
         for name, rows in self.queue_memory.items():

@@ -500,6 +500,10 @@ def test_two_processes_encode_in_chunks_as_one_does_in_one_piece(one, recipe, tm
     assert_the_same(of_size(2, recipe, tmp_path, "--scl-chunk-size", 4), one)
 
 
+def test_two_processes_start_with_the_fitted_head_that_one_has(recipe, tmp_path):
+    assert_the_same(*(of_size(size, recipe, tmp_path, "--head-init", "probe") for size in (2, 1)))
+
+
 def test_two_processes_weigh_classes_as_one_does(recipe, tmp_path):
     more = ("--class-weights", "balanced", "--noise", "label", "--label-noise", 0.2)
     more = (*more, "--shots-sampling", "random", "--max-update", 5)
