@@ -141,7 +141,7 @@ def test_an_imported_encoder_says_which_recipe_it_takes(dry, tmp_path):
         assert f"encoder=roberta_{config}" in multiruns(commands)[0]
         assert not any("import-model" in command for command in commands)
     flags.write_text("--arch bart")
-    with pytest.raises(SystemExit, match=r"is a bart; configs/encoder has minilm, roberta_base"):
+    with pytest.raises(SystemExit, match=r"is a bart; configs/encoder has minilm, mpnet, roberta"):
         dry("full", "--encoder", flags.parent)
 
 
