@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from fairseq_scl.errors import UserError
 
 Schema = TypeVar("Schema", bound=BaseModel)
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # as `sha256` writes it
 
 
 @contextmanager
@@ -46,10 +47,11 @@ def new_file(path: Path) -> Iterator[Path]:
     Raises:
         UserError: if `path` is something else that no text can be written to.
     """
-    path = Path(os.path.realpath(path)) if path.is_symlink() and not _is_stream(path) else path
-    if _is_stream(path):
+    if path.is_char_device() or path.is_fifo():
         yield path
         return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is not a regular file")
     # a folder of our own: nobody else can guess or plant what lies in it
@@ -57,10 +59,6 @@ def new_file(path: Path) -> Iterator[Path]:
         temporary = Path(private) / path.name
         yield temporary
         temporary.replace(path)
-
-
-def _is_stream(path: Path) -> bool:
-    return path.is_char_device() or path.is_fifo()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,13 +8,16 @@ prepared.json     the longest row, among others
 tokenizer/        the encoder's tokenizer files
 """
 
+import logging
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
-from fairseq_scl.files import new_folder, read_model
+from fairseq_scl.files import Digest, new_folder, read_model, sha256
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "inference"
 TOKENIZER = "tokenizer"
@@ -32,6 +35,36 @@ def keep(data: Path, save_dir: Path) -> None:
                 (folder / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(data / name, folder / name)
         shutil.copytree(data / TOKENIZER, folder / TOKENIZER)
+
+
+class OfCheckpoint(BaseModel):
+    """What was fitted to one checkpoint, and kept in a file beside it.
+
+    Attributes:
+        checkpoint: sha256 of that one.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    checkpoint: Digest
+
+
+Fitted = TypeVar("Fitted", bound=OfCheckpoint)
+
+
+def read_fitted(checkpoint: Path, name: str, schema: type[Fitted]) -> Fitted | None:
+    """What was fitted to this very checkpoint; None, with a warning, if it was to another.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    path = checkpoint.with_name(name)
+    if not path.is_file():
+        return None
+    found = read_model(path, schema)
+    if found.checkpoint != sha256(checkpoint):
+        logger.warning(f"{path} is of another checkpoint than {checkpoint.name}, and is ignored")
+        return None
+    return found
 
 
 class PreparedSplit(BaseModel):

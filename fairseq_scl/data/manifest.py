@@ -21,11 +21,10 @@ from pydantic_core import from_json
 
 from fairseq_scl.data.rows import Choices, Rows
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import parse_model, read_bytes, sha256
+from fairseq_scl.files import Digest, parse_model, read_bytes, sha256
 
 NAME = "manifest.json"
 Name = Annotated[str, Field(pattern=r"^\w+$")]
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 NO_DIGEST = "0" * 64  # until it is known
 FORM = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from scipy.optimize import root_scalar
 from scipy.special import softmax
 
+from fairseq_scl.data.beside_checkpoint import OfCheckpoint, read_fitted
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import read_model, sha256, write_text
+from fairseq_scl.files import Digest, sha256, write_text
 from fairseq_scl.inference import refitted_head
 
 logger = logging.getLogger(__name__)
@@ -24,10 +25,7 @@ BINS = 15  # as Guo et al. have
 HIGHEST = 100.0  # T, in units of the logits' spread; there all classes are alike to about 1 %
 
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class Calibration(BaseModel):
+class Calibration(OfCheckpoint):
     """What `calibration.json` holds.
 
     Attributes:
@@ -38,12 +36,10 @@ class Calibration(BaseModel):
         refit: sha256 of the refitted head that gives them; None for the trained one.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     temperature: Annotated[float, Field(gt=0)]
     rows: PositiveInt
     fitted_on: Literal["valid", "folds"]
-    checkpoint: Sha256
-    refit: Sha256 | None = None
+    refit: Digest | None = None
 
 
 def calibrate(
@@ -76,14 +72,9 @@ def read(checkpoint: Path) -> Calibration | None:
     Raises:
         UserError: if the file, or the refitted head, is damaged.
     """
-    path = checkpoint.with_name(NAME)
-    if not path.is_file():
-        return None
-    found = read_model(path, Calibration)
-    if found.checkpoint != sha256(checkpoint):
-        logger.warning(f"{path} is of another checkpoint than {checkpoint.name}, and is ignored")
-        return None
-    if found.refit != of_refit(checkpoint):
+    found = read_fitted(checkpoint, NAME, Calibration)
+    if found is not None and found.refit != of_refit(checkpoint):
+        path = checkpoint.with_name(NAME)
         logger.warning(f"{path} is of another head than the one in use, and is ignored")
         return None
     return found

@@ -4,26 +4,24 @@ refit.json beside a checkpoint holds it as numbers; whoever loads the checkpoint
 then uses it, with the same doors as the trained one: `(batch, 1, dim)` in, logits out.
 """
 
-import logging
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from fairseq_scl.data.beside_checkpoint import OfCheckpoint, read_fitted
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import read_model, sha256, write_text
-
-logger = logging.getLogger(__name__)
+from fairseq_scl.files import sha256, write_text
 
 NAME = "refit.json"
 HEADS = ("trained", "refit")
 
 
-class Refit(BaseModel):
+class Refit(OfCheckpoint):
     """What `refit.json` holds.
 
     Attributes:
@@ -32,11 +30,9 @@ class Refit(BaseModel):
         checkpoint: sha256 of the checkpoint whose vectors it was fitted to.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     C: Annotated[float, Field(gt=0)]
     weight: list[list[float]]
     bias: list[float]
-    checkpoint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class RefittedHead(nn.Module):
@@ -67,19 +63,8 @@ def write(checkpoint: Path, C: float, weight: np.ndarray, bias: np.ndarray) -> N
 
 
 def read(checkpoint: Path) -> Refit | None:
-    """What was fitted to this very checkpoint; None, with a warning, if it was to another.
-
-    Raises:
-        UserError: if the file is damaged.
-    """
-    path = checkpoint.with_name(NAME)
-    if not path.is_file():
-        return None
-    found = read_model(path, Refit)
-    if found.checkpoint != sha256(checkpoint):
-        logger.warning(f"{path} is of another checkpoint than {checkpoint.name}, and is ignored")
-        return None
-    return found
+    """The refitted head of this very checkpoint; see `read_fitted`."""
+    return read_fitted(checkpoint, NAME, Refit)
 
 
 def use(checkpoint: Path, model: Any, head: str, classes: int) -> bool:
