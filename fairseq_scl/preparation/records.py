@@ -1,7 +1,6 @@
 """Reading a user's file with all of its columns, in a stream."""
 
 import itertools
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +12,12 @@ from fairseq_scl.preparation.tables import (
     batch_records,
     check_encoding,
     csv_fields,
+    delimiter_in,
     json_array,
     json_lines,
     lines,
     required_kind,
 )
-
-DELIMITERS = {";": ";", "\t": "tab", "|": "|"}
 
 
 class Records(NamedTuple):
@@ -64,10 +62,8 @@ def read_records(path: Path, delimiter: str | None = None, encoding: str = UTF8)
 
 def delimiter_hint(header: Sequence[str]) -> str:
     """What to say where a CSV seems to have another delimiter than was thought, else nothing."""
-    mark = next((mark for mark in DELIMITERS if len(header) == 1 and mark in header[0]), None)
-    if mark is None:
-        return ""
-    return f"one column, '{header[0]}'; is it --delimiter {shlex.quote(DELIMITERS[mark])}?"
+    shown = delimiter_in(header, ";\t|")
+    return f"one column, '{header[0]}'; is it --delimiter {shown}?" if shown else ""
 
 
 def _csv(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int, list]]:

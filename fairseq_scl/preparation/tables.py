@@ -10,7 +10,7 @@ import json
 import math
 import shlex
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -206,15 +206,20 @@ def column_indices(
 
 def _hint(path: Path | str, header: list[str], columns: Columns, name: str) -> str:
     """What may help where a column is missing: a delimiter, a flag with the nearest name."""
-    delimiter = next((character for character in "\t;,|" if character in header[0]), None)
-    if len(header) == 1 and delimiter and isinstance(path, Path):
-        shown = "tab" if delimiter == "\t" else f"'{delimiter}'"
+    shown = delimiter_in(header, "\t;,|")
+    if shown and isinstance(path, Path):
         return "; " + "name it .csv and " * (file_kind(path) != ".csv") + f"try --delimiter {shown}"
     folded = {other.casefold(): other for other in header}
     nearest = [folded[near] for near in difflib.get_close_matches(name.casefold(), folded, 1)]
     flags = dict(zip(columns.sentences, ("--sentence", "--sentence2"), strict=False))
     hint = "".join(f"; try {flags.get(name, '--label')} {shlex.quote(near)}" for near in nearest)
     return hint + "; of test data without labels: --unlabelled" * (name == columns.label)
+
+
+def delimiter_in(header: Sequence[str], marks: str) -> str | None:
+    """What to give as --delimiter, where the only column's name holds one of `marks`."""
+    mark = next((mark for mark in marks if len(header) == 1 and mark in header[0]), None)
+    return "tab" if mark == "\t" else mark and f"'{mark}'"
 
 
 def read_tsv(
