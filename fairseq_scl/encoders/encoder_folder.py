@@ -16,6 +16,7 @@ from fairseq_scl.errors import UserError
 MODEL = "model.pt"
 DICTIONARY = "dict.txt"
 CACHE = "FAIRSEQ_SCL_CACHE"
+CONFIGS = Path(__file__).parent.parent / "configs"
 TRAIN_FLAGS = "train_flags.txt"
 TOKENIZER_JSON = "tokenizer.json"
 GPT2_BPE = ("encoder.json", "vocab.bpe")
@@ -46,6 +47,14 @@ def cache() -> Path:
     """Where encoders lie that were unpacked or imported once for all; `CACHE` names another."""
     home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fairseq-scl"
     return Path(os.environ.get(CACHE, home)) / "encoders"
+
+
+def recipes() -> dict[str, Path]:
+    """The files of configs/encoder, by the architecture that each is for."""
+    from omegaconf import OmegaConf
+
+    paths = sorted((CONFIGS / "encoder").glob("*.yaml"))
+    return {OmegaConf.select(OmegaConf.load(path), "model._name"): path for path in paths}
 
 
 def copy_tokenizer(source: Path, output: Path) -> None:

@@ -12,14 +12,15 @@ import argparse
 import math
 import shlex
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from fairseq_scl.encoders import encoder_folder
+from fairseq_scl.encoders.encoder_folder import CONFIGS
 from fairseq_scl.errors import UserError
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 SECTIONS = ("common", "criterion", "dataset", "optimizer", "lr_scheduler", "optimization", "model")
 #: flags that name what a section configures
 NAMED = {"criterion": "--criterion", "optimizer": "--optimizer", "lr_scheduler": "--lr-scheduler"}
@@ -102,12 +103,11 @@ def train_flags(
 
 def encoder_config(arch: str) -> DictConfig:
     """The recipe for the encoders of an architecture."""
-    shared = OmegaConf.load(CONFIGS / "finetune.yaml")
-    for path in sorted((CONFIGS / "encoder").glob("*.yaml")):
-        config = OmegaConf.merge(shared, OmegaConf.load(path))
-        if isinstance(config, DictConfig) and config.model._name == arch:
-            return config
-    raise UserError(f"--encoder is a '{arch}', for which {CONFIGS / 'encoder'} has no recipe")
+    path = encoder_folder.recipes().get(arch)
+    if path is None:
+        raise UserError(f"--encoder is a '{arch}', for which {CONFIGS / 'encoder'} has no recipe")
+    parts = (OmegaConf.load(part) for part in (CONFIGS / "finetune.yaml", path))
+    return cast(DictConfig, OmegaConf.merge(*parts))
 
 
 def updates_for(rows: int, classes: int, schedule: DictConfig) -> int:

@@ -20,16 +20,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
+from fairseq_scl.encoders import encoder_folder
 from fairseq_scl.errors import UserError
 
 Checked = TypeVar("Checked", str, Path)
 PACKAGE = Path(str(files("fairseq_scl")))
-CONFIGS = {  # of configs/encoder, by architecture
-    "minilm_l6": "minilm",
-    "mpnet_base": "mpnet",
-    "sentence_roberta": "roberta_base",
-    "sentence_roberta_large": "roberta_large",
-}
 GLUE = "SST-2 CoLA MRPC RTE QNLI MNLI"
 ENVIRONMENT = {
     "PYTHONWARNINGS": "ignore",
@@ -125,10 +120,11 @@ class Study:
         arch = "minilm_l6"
         if path.exists() and (found := re.search(r"--arch (\S+)", path.read_text())):
             arch = found[1]
-        if arch not in CONFIGS:
-            known = ", ".join(CONFIGS.values())
+        recipes = {arch: path.stem for arch, path in encoder_folder.recipes().items()}
+        if arch not in recipes:
+            known = ", ".join(recipes.values())
             raise UserError(f"--encoder {self.imported} is a {arch}; configs/encoder has {known}")
-        return CONFIGS[arch]
+        return recipes[arch]
 
     def launcher(self) -> tuple[list[str], dict[str, str]]:
         """On which device and by which of Hydra's launchers; the environment that goes with it."""
