@@ -63,6 +63,11 @@ def acc_and_f1(confusion: np.ndarray) -> float:
 CLASSIFICATION = (accuracy, mcc, f1, acc_and_f1)  # each from the confusion matrix
 
 
+def classification(confusion: np.ndarray) -> dict[str, float]:
+    """All of them by name."""
+    return {metric.__name__: metric(confusion) for metric in CLASSIFICATION}
+
+
 def pearson(n: float, x: float, y: float, xx: float, yy: float, xy: float) -> float:
     """Pearson's r in percent from the count and the sums of x, y, x*x, y*y and x*y.
 

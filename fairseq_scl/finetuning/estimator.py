@@ -105,12 +105,12 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"{len(sentences)} texts, but {len(given)} labels")
         if len({isinstance(label, str) for label in given}) > 1:
             raise ValueError("some labels are text, and others not")  # numpy makes text of all
-        for number, parts in enumerate(sentences, 1):
+        for number, (parts, label) in enumerate(zip(sentences, given, strict=True), 1):
             if not isinstance(parts, Sequence | np.ndarray) or not all(
                 isinstance(part, str) for part in parts
             ):
                 raise ValueError(f"row {number}: {parts!r:.60} is no text")
-            if (label := given[number - 1]) is None or label != label:
+            if label is None or label != label:
                 raise ValueError(f"row {number}: {label} is no label")
         found = np.asarray(given)
         self.classes_ = np.unique(found)

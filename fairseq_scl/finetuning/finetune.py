@@ -177,6 +177,16 @@ def plan(
     )
 
 
+def announce(output: Path, runs: Plan, dry_run: bool) -> None:
+    """Print the command of the model, of a dry run those of the folds too."""
+    if not dry_run and is_trained(output, runs.model):
+        print(f"{output} is trained already\n")
+        return
+    user_dir = ["--user-dir", str(Path(__file__).parent.parent)]
+    for flags in (*runs.folds.values(), runs.model) if dry_run else (runs.model,):
+        print(shlex.join(["fairseq-train", *flags, *user_dir]), end="\n\n")
+
+
 def number_of_folds(asked: int | None, smallest: int, tested: bool) -> int:
     """How many folds there will be: those asked for, else `FOLDS` where nothing else tells.
 
@@ -228,7 +238,7 @@ def cross_validated(found: Estimate) -> dict:
     """What cross-validation has to say in `result.json`, where another run's test set would."""
     from fairseq_scl.studies.evaluate import by_class
 
-    scores = {metric.__name__: metric(found.confusion) for metric in metrics.CLASSIFICATION}
+    scores = metrics.classification(found.confusion)
     by_name = by_class(found.labels, found.logits, list(found.classes))
     return {"split": "folds", "test": scores, **by_name}
 
@@ -297,15 +307,9 @@ def finetune(
     heldout = next((split for split in ("test", "valid") if split in prepared.splits), "")
     folds = number_of_folds(folds, int(counts.min()), bool(heldout))
     runs = plan(output, folder, prepared, loss=loss, folds=folds, seed=seed, cpu=cpu, more=more)
-    user_dir = ["--user-dir", str(Path(__file__).parent.parent)]
-    commands = [*runs.folds.values(), runs.model] if dry_run else [runs.model]
     if verbose:
         print(f"{read_as(prepared)}\n")
-        if not dry_run and is_trained(output, runs.model):
-            print(f"{output} is trained already\n")
-            commands = []
-        for flags in commands:
-            print(shlex.join(["fairseq-train", *flags, *user_dir]), end="\n\n")
+        announce(output, runs, dry_run)
     if dry_run:
         return Found(output, None, "nothing was trained", [])
     train_all({**runs.folds, output: runs.model}, jobs, verbose)

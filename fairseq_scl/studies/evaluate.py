@@ -48,6 +48,7 @@ from fairseq_scl.studies import probe
 
 log = logging.getLogger(__name__)
 
+TENSORBOARD = "tensorboard"
 NEIGHBOURS = 5
 MAX_TRAINING_ROWS = 10_000
 
@@ -106,8 +107,6 @@ def evaluate(
     Raises:
         UserError: if the data is not there or another, or the checkpoint is none.
     """
-    import fairseq
-
     from fairseq_scl import plugin  # noqa: F401
     from fairseq_scl.models import saved
 
@@ -133,6 +132,7 @@ def evaluate(
     if not all(np.isfinite(part.features).all() for part in after.values()):
         raise UserError(f"{checkpoint}: {NOT_FINITE}")
     mismatched = knn = features = names = None
+    classified = {}
     if tested:
         features, labels = tested.features, tested.labels
         if not np.isfinite(list(tested.metrics.values())).all():
@@ -144,25 +144,20 @@ def evaluate(
         with new_file(folder / EMBEDDINGS) as temporary, open(temporary, "wb") as file:
             np.savez(file, features=features, labels=labels)
         names = [task.class_names[label] if task.class_names else str(label) for label in labels]
+        if task.class_names:
+            classified = by_class(labels, tested.logits, task.class_names)
     probes = {}
     if with_probe and known and len(set(known.labels)) > 1:
         probes["refit"] = probed(after, len(task.class_names))
         if as_before(model, cfg):
             probes["probe"] = probed(encoded(), len(task.class_names))
     updates = said.optimizer_history[-1].num_updates
-    beside = logs = folder / "tensorboard"
-    if not (beside / "train_inner").is_dir() and cfg.common.tensorboard_logdir:
-        logs = Path(cfg.common.tensorboard_logdir)
+    logs = logs_of(folder, cfg)
     curves = tensorboard.read_scalars(logs)
     wall = curves.get("train_inner", {}).get("wall")
     result = {
         "config": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "fairseq": fairseq.__version__,
-            "fairseq-scl": version("fairseq-scl"),
-        },
+        "versions": versions(),
         "checkpoint": sha256(checkpoint),
         "manifest": trained_on.sha256,
         "updates": updates,
@@ -175,11 +170,7 @@ def evaluate(
         **probes,
         "test1": mismatched,
         "classes": task.class_names,
-        **(
-            by_class(tested.labels, tested.logits, task.class_names)
-            if tested and task.class_names
-            else {}
-        ),
+        **classified,
         "calibration": calibrated(checkpoint, cfg, task, valid, split, tested),
         "seconds": wall[-1][1] if wall else None,
         **(measured or {}),
@@ -188,8 +179,28 @@ def evaluate(
     text = json.dumps(result, default=vars)  # fairseq may keep a model's flags as a namespace
     checked = parse_model(text, Result, folder / RESULT)
     if logs.is_dir():  # what a checkpoint names elsewhere may be another's: only read it
-        tensorboard.write_outcome(beside, folder, checked, features, names)
+        tensorboard.write_outcome(folder / TENSORBOARD, folder, checked, features, names)
     write_text(folder / RESULT, text + "\n")
+
+
+def logs_of(folder: Path, cfg) -> Path:
+    """Where a run's curves lie: beside it, else where it was told to log."""
+    beside = folder / TENSORBOARD
+    if (beside / "train_inner").is_dir() or not cfg.common.tensorboard_logdir:
+        return beside
+    return Path(cfg.common.tensorboard_logdir)
+
+
+def versions() -> dict[str, str]:
+    """What computes here."""
+    import fairseq
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "fairseq": fairseq.__version__,
+        "fairseq-scl": version("fairseq-scl"),
+    }
 
 
 def labelled(folder: Path, task, split: str):
@@ -369,4 +380,4 @@ def knn_metrics(
     k = min(NEIGHBOURS, len(known))
     said = KNeighborsClassifier(k, metric="cosine").fit(known, classes).predict(features)
     confusion = confusion_of(said, labels, count)
-    return {"k": k} | {metric.__name__: metric(confusion) for metric in metrics.CLASSIFICATION}
+    return {"k": k} | metrics.classification(confusion)

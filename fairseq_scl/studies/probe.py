@@ -35,7 +35,7 @@ def probe_metrics(known: Rows, held_out: Rows | None, tested: Rows | None, count
             return None
         said = torch.from_numpy(model.predict(normalised(rows[0])))
         confusion = metrics.confusion_matrix(said, torch.from_numpy(rows[1]), count).numpy()
-        return {metric.__name__: metric(confusion) for metric in metrics.CLASSIFICATION}
+        return metrics.classification(confusion)
 
     return {"C": strength, "valid": measured(held_out), "test": measured(tested)}
 
