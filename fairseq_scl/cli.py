@@ -7,12 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from fairseq_scl.errors import NO_FAIRSEQ, UserError, explained
+from fairseq_scl.errors import NO_FAIRSEQ, UserError, explained, quiet
 
 COMMANDS = {
     "finetune": ("finetuning.command", "from a table of sentences to a model and an estimate"),
@@ -64,7 +63,7 @@ def dispatch(arguments: list[str]) -> None:
         case ["user-dir"]:
             print(PACKAGE)
         case _:
-            with without_chatter():
+            with quiet():
                 run(arguments)
 
 
@@ -133,17 +132,6 @@ def flags_of(parser: argparse.ArgumentParser) -> Iterator[str]:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
                 yield from flags_of(below)
-
-
-@contextmanager
-def without_chatter() -> Iterator[None]:
-    """Keep the libraries from logging every step."""
-    before = logging.root.manager.disable
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
-"""The one exception for a user's mistake, and how names from elsewhere and flags are told."""
+"""The one exception for a user's mistake, and what else is said to users, or kept from them."""
 
+import logging
 import re
-from collections.abc import Iterable
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 NO_FAIRSEQ = "fairseq is not installed; install it with: pip install 'fairseq-scl[fairseq]'"
@@ -50,3 +54,17 @@ def explained(message: str, flags: Iterable[str]) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that is most like this one, as a question; nothing if none is."""
     return "".join(f"; did you mean {near}?" for near in get_close_matches(word, known, 1))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries from logging every step, and, unless -W asks for them, from warnings."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

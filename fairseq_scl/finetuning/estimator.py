@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from fairseq_scl.errors import UserError
+from fairseq_scl.errors import UserError, quiet
 from fairseq_scl.files import new_folder, read_model
 
 if TYPE_CHECKING:
@@ -36,12 +36,35 @@ class Saved(BaseModel):
 
 
 @contextmanager
-def as_value_error() -> Iterator[None]:
-    """A mistake of the user's ends a command, but a program that calls the library must go on."""
+def as_library() -> Iterator[None]:
+    """A mistake ends a command; a program that calls a library must go on, and hear no chatter."""
     try:
-        yield
+        with quiet():
+            yield
     except UserError as error:
         raise ValueError(str(error).removeprefix("fairseq-scl: error: ")) from None
+
+
+def checked(texts: Iterable, labels: Iterable) -> tuple[list[tuple[str, ...]], np.ndarray]:
+    """The sentences of each row and its label, `(rows,)`.
+
+    Raises:
+        UserError: naming the first row that has no text or no label.
+    """
+    sentences = [(text,) if isinstance(text, str) else text for text in texts]
+    given = list(labels)
+    if len(sentences) != len(given):
+        raise UserError(f"{len(sentences)} texts, but {len(given)} labels")
+    if len({isinstance(label, str) for label in given}) > 1:
+        raise UserError("some labels are text, and others not")  # numpy makes text of all
+    for number, (parts, label) in enumerate(zip(sentences, given, strict=True), 1):
+        if not isinstance(parts, Sequence | np.ndarray) or not all(
+            isinstance(part, str) for part in parts
+        ):
+            raise UserError(f"row {number}: {parts!r:.60} is no text")
+        if label is None or label != label:
+            raise UserError(f"row {number}: {label} is no label")
+    return [tuple(parts) for parts in sentences], np.asarray(given)
 
 
 class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -55,6 +78,7 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         scl_weight: λ in [0, 1]; 0 is cross-entropy alone.
         scl_temperature: τ > 0.
         class_weights: `"balanced"` weighs the cross-entropy against the frequency of classes.
+        head: `"trained"`, or `"refit"`, a logistic regression on the tuned vectors in its place.
         updates, learning_rate, batch_size: default: the recipe's, by encoder and number of rows.
         random_state: the seed of the head, the dropout and the order of batches.
         cpu: leave a GPU alone; default: where there is none.
@@ -69,6 +93,7 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         scl_weight: float = 0.9,
         scl_temperature: float = 0.3,
         class_weights: str | None = None,
+        head: str = "trained",
         updates: int | None = None,
         learning_rate: float | None = None,
         batch_size: int | None = None,
@@ -79,6 +104,7 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.scl_weight = scl_weight
         self.scl_temperature = scl_temperature
         self.class_weights = class_weights
+        self.head = head
         self.updates = updates
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -95,43 +121,35 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Raises:
             ValueError: in one line, for whatever cannot be used, or if training fails.
         """
-        from fairseq_scl.finetuning.finetune import finetune
-        from fairseq_scl.models import saved
-        from fairseq_scl.preparation.tables import Row, Table
+        with tempfile.TemporaryDirectory() as folder, as_library():
+            from fairseq_scl.finetuning.finetune import finetune
+            from fairseq_scl.inference import refitted_head
+            from fairseq_scl.models import saved
+            from fairseq_scl.preparation.tables import Row, Table
 
-        sentences = [(text,) if isinstance(text, str) else text for text in texts]
-        given = list(labels)
-        if len(sentences) != len(given):
-            raise ValueError(f"{len(sentences)} texts, but {len(given)} labels")
-        if len({isinstance(label, str) for label in given}) > 1:
-            raise ValueError("some labels are text, and others not")  # numpy makes text of all
-        for number, (parts, label) in enumerate(zip(sentences, given, strict=True), 1):
-            if not isinstance(parts, Sequence | np.ndarray) or not all(
-                isinstance(part, str) for part in parts
-            ):
-                raise ValueError(f"row {number}: {parts!r:.60} is no text")
-            if label is None or label != label:
-                raise ValueError(f"row {number}: {label} is no label")
-        found = np.asarray(given)
-        self.classes_ = np.unique(found)
-        rows = [
-            Row(number, tuple(parts), str(label))
-            for number, (parts, label) in enumerate(zip(sentences, found, strict=True), 1)
-        ]
-        with tempfile.TemporaryDirectory() as folder, as_value_error():
+            if self.head not in refitted_head.HEADS:
+                allowed = ", ".join(refitted_head.HEADS)
+                raise UserError(f"head {self.head!r} must be one of {allowed}")
+            sentences, found = checked(texts, labels)
+            self.classes_ = np.unique(found)
+            rows = [
+                Row(number, parts, str(label))
+                for number, (parts, label) in enumerate(zip(sentences, found, strict=True), 1)
+            ]
             run = Path(folder, "run")
-            tables = {"train": Table("the rows to fit", lambda: rows)}
             finetune(
-                tables,
+                {"train": Table("the rows to fit", lambda: rows)},
                 run,
                 encoder=self.encoder,
+                head=self.head,
                 folds=0,
                 seed=self.random_state,
                 cpu=self.cpu,
                 more=self._flags(),
                 verbose=False,
             )
-            kept = [saved.checkpoint_of(run), *sorted((run / "inference").rglob("*"))]
+            kept = [saved.checkpoint_of(run), run / refitted_head.NAME]
+            kept += sorted((run / "inference").rglob("*"))
             self._hold({str(at.relative_to(run)): at.read_bytes() for at in kept if at.is_file()})
         return self
 
@@ -173,7 +191,7 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             ValueError: in one line, if it is something else, or damaged.
         """
         folder = Path(path)
-        with as_value_error():
+        with as_library():
             described = read_model(folder / PARAMETERS, Saved)
             names = set(cls._get_param_names())
             if unknown := sorted(set(described.parameters) - names):
@@ -234,5 +252,5 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return self._model
 
     def _predictions(self, texts: Iterable) -> list:
-        with as_value_error():
+        with as_library():
             return self._loaded().predict(texts)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from fairseq_scl.criterions import metrics
 from fairseq_scl.data.beside_checkpoint import TOKENIZER, Prepared, read_prepared
@@ -329,7 +330,7 @@ def finetune(
         found, sentences = estimate(data, tested, "test")
         calibrate(saved.checkpoint_of(output), found.logits, found.labels, "folds")
     own = "test" if heldout == "test" else None
-    for run in runs.folds:
+    for run in tqdm(runs.folds, desc="measure", unit="run", disable=not (verbose and runs.folds)):
         if not is_evaluated(run, saved.checkpoint_of(run), "test"):
             evaluate(run, "test", BATCH_SIZE)
     measured = cross_validated(found) if folds and found else None

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from fairseq_scl.encoders.shorten import shortened_lengths
 from fairseq_scl.encoders.tokenizers import Tokenizer
 from fairseq_scl.errors import UserError
-from fairseq_scl.preparation.findings import Found
+from fairseq_scl.preparation.findings import DELAY, Found
 from fairseq_scl.preparation.tables import Row, Table
 
 CHUNK = 4096  # rows tokenized at a time
@@ -121,7 +121,8 @@ def write_sentences(
     room = max_length - 2 * len(stems)  # <s> A </s>, or <s> A </s> </s> B </s>
     builders = [Builder(stem, vocabulary_size) for stem in stems]
     shortened = 0
-    with tqdm(total=total, desc=f"tokenize {name}", unit="rows", file=sys.stderr) as bar:
+    desc = f"tokenize {name}"
+    with tqdm(total=total, desc=desc, unit="rows", file=sys.stderr, delay=DELAY) as bar:
         for chunk in chunks(rows):
             sentences = zip(*(row.sentences for row in chunk), strict=True)
             encoded = [tokenize(tokenizer, column, room) for column in sentences]

@@ -18,6 +18,7 @@ from fairseq_scl.preparation.glue import GLUE, unlike_published
 from fairseq_scl.preparation.tables import Table, file_kind
 
 NUMBER = "a number"  # stands for all labels of a regression
+DELAY = 1.0  # seconds before a bar shows that there is something to wait for
 MANY_CLASSES = 1000
 FEW_CLASSES = 10  # which a table of a few rows may have
 MANY_NUMBERS = 50  # as classes; so are numbers of which half of the rows have one of their own
@@ -66,7 +67,8 @@ def look_through(table: Table, regression: bool, sentences: int | None = None) -
     labels: Counter[str | None] = Counter()
     first_rows: dict[str | None, int] = {}
     hashes, labelled_hashes = array.array("q"), array.array("q")
-    for row in tqdm(table, desc=f"read {Path(table.path).name}", unit="rows", leave=False):
+    desc = f"read {Path(table.path).name}"
+    for row in tqdm(table, desc=desc, unit="rows", leave=False, delay=DELAY):
         rows += 1
         sentences = sentences or len(row.sentences)
         if len(row.sentences) != sentences:

@@ -1,6 +1,7 @@
 """`SclClassifier`: fine-tuning as scikit-learn has it."""
 
 import copy
+import json
 import pickle
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import pytest
 from conftest import PACKAGE
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, normalize
 
 from fairseq_scl import SclClassifier, load
 from fairseq_scl.finetuning.finetune import finetune
@@ -87,6 +89,24 @@ def test_copies_pickles_and_what_was_saved_say_the_same(fitted, tmp_path):
 
 
 @pytest.mark.integration
+def test_the_refitted_head_is_kept_with_the_model(untrained, fitted, tmp_path):
+    refitted = clone(untrained).set_params(head="refit").fit(TEXTS, LABELS)
+    vectors = normalize(refitted.transform(TEXTS))
+    np.testing.assert_allclose(refitted.transform(NEW), fitted.transform(NEW), rtol=1e-5)
+    C = json.loads(refitted.files_["refit.json"])["C"]
+    regression = LogisticRegression(C=C, max_iter=10_000).fit(vectors, LABELS)
+    expected = regression.predict_proba(normalize(refitted.transform(NEW)))
+    np.testing.assert_allclose(refitted.predict_proba(NEW), expected, atol=1e-4)
+    refitted.save(tmp_path / "saved")
+    for other in (SclClassifier.load(tmp_path / "saved"), load(tmp_path / "saved")):
+        said = other.predict(NEW)
+        assert [getattr(one, "label", one) for one in said] == list(refitted.predict(NEW))
+    np.testing.assert_array_equal(
+        SclClassifier.load(tmp_path / "saved").predict_proba(NEW), refitted.predict_proba(NEW)
+    )
+
+
+@pytest.mark.integration
 def test_a_search_and_a_pipeline_run_over_it(untrained):
     grid = {"scl_weight": [0.0, 0.9], "scl_temperature": [0.3]}
     search = GridSearchCV(untrained, grid, cv=2, error_score="raise").fit(TEXTS, LABELS)
@@ -124,6 +144,21 @@ def test_training_that_fails_is_a_value_error(untrained):
     wrong = clone(untrained).set_params(scl_temperature=-1.0)
     with pytest.raises(ValueError, match="training failed: .*scl-temperature"):
         wrong.fit(TEXTS, LABELS)
+
+
+@pytest.mark.integration
+def test_fitting_and_predicting_print_nothing(untrained):
+    code = (
+        f"from fairseq_scl import SclClassifier\nc = SclClassifier(**{untrained.get_params()!r})\n"
+        f"c.fit({TEXTS!r}, {LABELS!r}).predict(['fine'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("", "")
+
+
+def test_a_head_that_is_none_is_told(untrained):
+    with pytest.raises(ValueError, match="head 'best' must be one of trained, refit"):
+        clone(untrained).set_params(head="best").fit(TEXTS, LABELS)
 
 
 def test_what_is_no_saved_estimator_is_told(tmp_path):
