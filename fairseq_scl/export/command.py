@@ -14,7 +14,7 @@ onnx          model.onnx for ONNX Runtime: input_ids and attention_mask in, logi
 setfit        for SetFitModel.from_pretrained; one sentence, and no regression
 
 The temperature of calibration.json, if the run has one, is part of the exported head. The refitted
-head of 'finetune --head refit' goes with onnx alone.
+head of 'finetune --head refit' goes with onnx and setfit.
 What a format does not compute is refused, as are encoders with a sentencepiece model.
 """
 

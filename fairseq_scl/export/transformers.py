@@ -27,20 +27,26 @@ def objection(source: Exportable) -> str | None:
             f"--pooling {source.pooling} has no sequence classification class in transformers; "
             "--format onnx or setfit needs none"
         )
+    if isinstance(source.head, RefittedHead):
+        return f"{REFIT} holds its head, a refitted one; --format onnx or setfit computes it"
+    return objection_to_parts(source)
+
+
+def objection_to_parts(source: Exportable) -> str | None:
+    """What transformers' encoders, or a dense layer with tanh behind them, do not compute."""
+    activation = source.classifier.model.args.pooler_activation_fn
+    if activation != "tanh":
+        return f"the head's activation is {activation}, theirs tanh"
     return objection_to_encoder(source)
 
 
 def objection_to_encoder(source: Exportable) -> str | None:
-    """What transformers' encoders, or a dense layer with tanh behind them, do not compute."""
+    """What transformers' encoders do not compute."""
     args = source.classifier.model.args
-    if isinstance(source.head, RefittedHead):
-        return f"{REFIT} holds its head, a refitted one, which --format onnx alone computes"
     if getattr(args, "encoder_normalize_before", False):
         return "transformers' encoders normalise after each part, this one before"
     if args.activation_fn not in ACTIVATIONS.values():
         return f"activation {args.activation_fn} is none of config.json's"
-    if args.pooler_activation_fn != "tanh":
-        return f"the head's activation is {args.pooler_activation_fn}, theirs tanh"
     if source.family.unused_positions and source.special_ids[1] != 1:
         return "the tokenizer's <pad> is not 1, where positions start"
     return None

@@ -48,8 +48,9 @@ def write_temperature(run, temperature=0.25):
     """A calibration.json far from 1."""
     checkpoint = saved.checkpoint_of(run)
     made = calibration.Calibration(
-        temperature=temperature, rows=9, fitted_on="folds", checkpoint=sha256(checkpoint)
-    )
+        temperature=temperature, rows=9, fitted_on="folds", checkpoint=sha256(checkpoint),
+        refit=calibration.of_refit(checkpoint),
+    )  # fmt: skip
     (run / calibration.NAME).write_text(made.model_dump_json())
     assert classifier.load(run, cpu=True).temperature == temperature
 

@@ -16,6 +16,7 @@ from test_export_onnx import ODD, sentences_of
 
 from fairseq_scl.cli import main
 from fairseq_scl.inference import classifier
+from fairseq_scl.studies.refit import use_head
 
 ROWS = [*sentences_of(PACKAGE / "sample_data" / "valid.tsv"), *ODD]
 # this environment, or the one that scripts/benchmark.sh makes
@@ -44,18 +45,24 @@ def prepare_three(folder, encoder):
 
 
 @pytest.fixture(
-    scope="module", params=["bert-mean", "bert-cls", "roberta-mean", "mpnet-mean", "three-classes"]
-)
+    scope="module",
+    params=[
+        "bert-mean", "bert-cls", "roberta-mean", "mpnet-mean", "three-classes", "refit-two",
+        "refit-three",
+    ],
+)  # fmt: skip
 def exported(request, tmp_path_factory):
     """A run and its export."""
     folder = tmp_path_factory.mktemp(request.param)
-    kind, pooling = {"three-classes": "bert-mean"}.get(request.param, request.param).split("-")
+    others = {"three-classes": "bert-mean", "refit-two": "roberta-cls", "refit-three": "bert-mean"}
+    kind, pooling = others.get(request.param, request.param).split("-")
     encoder = import_encoder(kind, folder)
-    if request.param == "three-classes":
+    if "three" in request.param:
         data = prepare_three(folder, encoder)
     else:
         data = prepare(folder / "data", encoder, "--data", "sample")
     run = train_on(encoder, folder, data, "--pooling", pooling)
+    use_head(run, "refit" if "refit" in request.param else "trained", 64)
     write_temperature(run)
     return run, export(run, folder / "exported")
 
@@ -79,7 +86,6 @@ def test_what_the_files_say_gives_fairseqs_probabilities(exported):
         ROWS, truncation=True, max_length=settings["max_seq_length"], padding=True,
         return_tensors="pt",
     )  # fmt: skip
-    dense = load_file(folder / "2_Dense" / "model.safetensors")
     pooling = json.loads((folder / "1_Pooling" / "config.json").read_text())
     with torch.no_grad():
         states = encoder(**batch).last_hidden_state
@@ -89,7 +95,11 @@ def test_what_the_files_say_gives_fairseqs_probabilities(exported):
     else:
         assert pooling["pooling_mode_cls_token"]
         vectors = states[:, 0]
-    embeddings = (vectors @ dense["linear.weight"].T + dense["linear.bias"]).tanh()
+    if json.loads((folder / "modules.json").read_text())[-1]["path"] == "2_Normalize":
+        embeddings = torch.nn.functional.normalize(vectors)
+    else:
+        dense = load_file(folder / "2_Dense" / "model.safetensors")
+        embeddings = (vectors @ dense["linear.weight"].T + dense["linear.bias"]).tanh()
     found = joblib.load(folder / "model_head.pkl").predict_proba(embeddings.numpy())
     expected, labels = of_fairseq(run)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)

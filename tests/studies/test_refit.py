@@ -133,10 +133,9 @@ def test_a_damaged_one_is_told_in_one_line(refitted, tmp_path, change, told):
         load(run)
 
 
-@pytest.mark.parametrize("form", ["transformers", "setfit"])
-def test_exports_that_cannot_hold_it_are_refused(refitted, tmp_path, form):
-    with pytest.raises(UserError, match="refit.json holds its head, .* --format onnx alone"):
-        main(["export", str(refitted), str(tmp_path / "out"), "--format", form])
+def test_an_export_that_cannot_hold_it_is_refused(refitted, tmp_path):
+    with pytest.raises(UserError, match="refit.json holds its head, .* --format onnx or setfit"):
+        main(["export", str(refitted), str(tmp_path / "out"), "--format", "transformers"])
     assert not (tmp_path / "out").exists()
 
 
