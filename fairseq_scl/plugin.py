@@ -18,6 +18,7 @@ from fairseq_scl.repairs import (
     finished,
     launch,
     nan_detector,
+    places,
     precision,
     resuming,
     usage,
@@ -29,6 +30,7 @@ checkpoints.install()
 finished.install()
 launch.install()
 nan_detector.install()
+places.install()
 precision.install()
 resuming.install()
 usage.install()
