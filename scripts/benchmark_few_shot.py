@@ -8,8 +8,8 @@ numbers and the last state, and are tested on all of test.csv. Runs that are the
 made again. --setfit PYTHON lets the SetFit of another environment (scripts/benchmark.sh makes one)
 train on the same rows, with its own defaults; --model is then its sentence-transformers folder.
 
-The table has accuracy in percent, MCC where one class has less than a fifth of the test rows, and
-the seconds of a training.
+The first table has accuracy in percent, or MCC where one of two classes has less than a fifth of
+the test rows, and the seconds of a training; the second compares CE+SCL with the others by draw.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from fairseq_scl.errors import quiet
 from fairseq_scl.files import write_text
 from fairseq_scl.finetuning.finetune import LOSSES, finetune
 from fairseq_scl.preparation.tables import Columns, Row, Table, read_file
+from fairseq_scl.reports.statistics import compare, holm
 
 COLUMNS = Columns(("sentence",), "label", must_have_label=True)
 RARE = 0.2
@@ -68,7 +69,12 @@ def main() -> None:
     for folder in args.data:
         known, tested = (read_file(folder / f"{name}.csv", COLUMNS) for name in ("train", "test"))
         for draw in tqdm(range(1, args.draws + 1), desc=folder.name, unit="draw"):
-            where = args.output / args.encoder / f"{folder.name}-{args.labels}" / f"draw{draw}"
+            where = (
+                args.output
+                / Path(args.encoder).name
+                / f"{folder.name}-{args.labels}"
+                / f"draw{draw}"
+            )
             rows = drawn(known, args.labels, draw)
             for loss in args.losses:
                 with quiet():
@@ -80,12 +86,30 @@ def main() -> None:
     table = pd.DataFrame(found).drop_duplicates(["data", "draw", "method"])  # one probe of two
     scores = table.groupby(["data", "method"], sort=False)[["score", "seconds"]].agg(spread)
     print(scores.reset_index().to_markdown(index=False))
+    print("\n" + differences(table).to_markdown(index=False))
+
+
+def differences(table: pd.DataFrame) -> pd.DataFrame:
+    """CE+SCL less each other method by draw: mean, 95 % interval, p of the t-test after Holm."""
+    rows = []
+    for data, own in table.groupby("data", sort=False):
+        by_method = own.pivot(index="draw", columns="method", values="score")
+        for other in by_method.columns.drop("ce+scl", errors="ignore"):
+            if "ce+scl" in by_method:
+                found = compare(by_method["ce+scl"], by_method[other])
+                rows.append({"data": data, "CE+SCL less": other} | found._asdict())
+    told = pd.DataFrame(rows)
+    if len(told):
+        told["p, Holm"] = holm(told["p_t"].astype(float))
+    return told.round({"mean": 1, "low": 1, "high": 1, "p, Holm": 3}).drop(
+        columns=["p_t", "p_wilcoxon"], errors="ignore"
+    )
 
 
 def drawn(rows: list[Row], count: int, draw: int) -> list[Row]:
     """So many random rows of each class."""
     order = np.random.default_rng(draw).permutation(len(rows))
-    labels = sorted({row.label for row in rows})
+    labels = sorted({str(row.label) for row in rows})
     return [
         row
         for label in labels
@@ -118,15 +142,8 @@ def setfit(python: str, model: str, rows, tested, folder: Path, seed: int) -> di
         for name, some in (("train", rows), ("test", tested)):
             table = pd.DataFrame([(row.sentences[0], row.label) for row in some])
             table.to_csv(folder / f"{name}.csv", index=False, header=["sentence", "label"])
-        command = [
-            python,
-            "-c",
-            SETFIT,
-            model,
-            folder / "train.csv",
-            folder / "test.csv",
-            str(seed),
-        ]
+        files = (str(folder / "train.csv"), str(folder / "test.csv"))
+        command = [python, "-c", SETFIT, model, *files, str(seed)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         write_text(path, done.stdout.splitlines()[-1])
     told = json.loads(path.read_text(encoding="utf-8"))
