@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="+", metavar="FOLDER")
     parser.add_argument("--labels", type=int, default=8, metavar="K", help="rows of each class")
     parser.add_argument("--draws", type=int, default=10, metavar="N")
+    parser.add_argument("--test-rows", type=int, metavar="N", help="random; default: all")
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=LOSSES)
     parser.add_argument("--output", type=Path, default=Path("outputs/few_labels"))
@@ -68,6 +69,9 @@ def main() -> None:
     found = []
     for folder in args.data:
         known, tested = (read_file(folder / f"{name}.csv", COLUMNS) for name in ("train", "test"))
+        if args.test_rows:
+            tested = [tested[i] for i in np.random.default_rng(0).permutation(len(tested))]
+            tested = tested[: args.test_rows]
         for draw in tqdm(range(1, args.draws + 1), desc=folder.name, unit="draw"):
             where = (
                 args.output
