@@ -196,6 +196,7 @@ predict run book.xlsx | book.xlsx: save it as CSV (UTF-8)
 predict run latin.csv | latin.csv, row 3: not UTF-8 (invalid continuation byte); --encoding names another
 predict run good.txt --threshold 2 | --threshold 2.0 must be above 0 and at most 1
 predict run good.txt --output out.xlsx | --output out.xlsx: the name must end in .csv or .jsonl
+predict run good.txt --output good.txt | --output good.txt is what is read; choose another name
 predict run good.csv --sentence label --sentence2 c | good.csv: no column 'c'
 predict run good.txt --batch-size 0 | --batch-size 0 must be at least 1
 predict run good.txt --output good.csv/out | good.csv: File exists

@@ -157,6 +157,8 @@ def plan(
 ) -> Plan:
     """The flags of each run of fairseq-train."""
     rows, classes = prepared.splits["train"].rows, len(prepared.classes or ())
+    # so that the run is the same, and can be evaluated, from any folder
+    output, encoder = Path(os.path.abspath(output)), Path(os.path.abspath(encoder))
 
     def flags(folder: Path, rows: int, validate: bool, *own: str) -> list[str]:
         return [

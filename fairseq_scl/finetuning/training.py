@@ -1,5 +1,6 @@
 """Runs of fairseq-train in processes of their own, side by side, under one progress bar."""
 
+import argparse
 import os
 import re
 import subprocess
@@ -71,14 +72,40 @@ def is_trained(folder: Path, flags: Sequence[str]) -> bool:
         return False
     before = (folder / TRAINED).read_text(encoding="utf-8").split("\n")
     if before != list(flags):
-        changed = [flag for flag in flags if flag not in before] or ["fewer flags"]
-        raise UserError(f"{folder} was trained otherwise (now {' '.join(changed)}); choose another")
+        told = " ".join(changed(before, flags)) or "fewer flags"
+        raise UserError(f"{folder} was trained otherwise (now {told}); choose another")
     return True
 
 
+def changed(before: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """The flags that are new or have other values, each with its values."""
+
+    def with_values(words: Sequence[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for word in words:
+            if re.match(r"--\w", word) or not found:
+                found[word] = values = []
+            else:
+                values.append(word)
+        return found
+
+    known = with_values(before)
+    return [
+        word
+        for flag, values in with_values(flags).items()
+        if known.get(flag) != values
+        for word in (flag, *values)
+    ]
+
+
 def updates(flags: Sequence[str]) -> int:
-    """How many updates a run will have: the last --max-update counts."""
-    return int(flags[len(flags) - flags[::-1].index("--max-update")])
+    """How many updates a run will have; 0 where fairseq-train is going to complain."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--max-update", type=int, default=0)
+    try:
+        return parser.parse_known_args(list(flags))[0].max_update
+    except argparse.ArgumentError:
+        return 0
 
 
 def start(flags: Sequence[str], threads: int) -> subprocess.Popen:

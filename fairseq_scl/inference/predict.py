@@ -169,6 +169,10 @@ def check(args: argparse.Namespace) -> None:
         return
     if args.output.suffix.lower() in (".tsv", ".gz", ".parquet", *SPREADSHEETS):
         raise UserError(f"--output {args.output}: the name must end in .csv or .jsonl")
+    if any(
+        args.output.is_file() and path.exists() and args.output.samefile(path) for path in files
+    ):
+        raise UserError(f"--output {args.output} is what is read; choose another name")
     if is_csv(args.output) and (args.embedding or args.neighbours):
         raise UserError(f"--output {args.output}: --embedding and --neighbours need a .jsonl")
 

@@ -15,6 +15,7 @@ from fairseq_scl.errors import UserError
 from fairseq_scl.finetuning.command import better_untrained
 from fairseq_scl.finetuning.estimate import Estimate
 from fairseq_scl.finetuning.finetune import Found, number_of_folds, probed
+from fairseq_scl.finetuning.training import changed, updates
 from fairseq_scl.inference import calibration, refitted_head
 from fairseq_scl.models import saved
 from fairseq_scl.preparation.tables import Columns, read_file
@@ -43,7 +44,7 @@ def call(encoder, tmp_path):
 
 
 @pytest.mark.integration
-def test_a_table_becomes_a_model_an_estimate_and_predictions(call, tmp_path, capsys):
+def test_a_table_becomes_a_model_an_estimate_and_predictions(call, tmp_path, capsys, monkeypatch):
     table = write(tmp_path / "comments.csv")
     call(table, "--folds", 2, "--jobs", 2)
     told = capsys.readouterr().out
@@ -70,11 +71,42 @@ def test_a_table_becomes_a_model_an_estimate_and_predictions(call, tmp_path, cap
     main(["report", str(model)])
     assert f"{result['test']['accuracy']:.1f}" in (report := capsys.readouterr().out)
     assert "--split folds" in report
-    with pytest.raises(UserError, match="was trained otherwise"):
+    with pytest.raises(UserError, match=r"was trained otherwise \(now --scl-weight 0\);"):
         call(table, "--folds", 2, "--loss", "ce")
+    monkeypatch.chdir(model)
+    call(table, "--folds", 2, "--output", "../model")  # the same from another folder
+    assert "../model is trained already" in capsys.readouterr().out
     other = write(tmp_path / "other.csv", ROWS[:30])
     with pytest.raises(UserError, match="was made of another train file, or this one was changed"):
         call(other, "--folds", 2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["data", "--max-update", "40", "--max-update", "6"], 6),
+        (["data", "--max-update", "40", "--max-update=7"], 7),
+        (["data", "--max-update", "40", "--max-update"], 0),
+        (["data", "--max-update", "many"], 0),
+        (["data"], 0),
+    ],
+)
+def test_the_last_max_update_counts(flags, expected):
+    assert updates(flags) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "flags", "expected"),
+    [
+        ("data --lr 1 --seed 1", "data --lr 1 --seed 2", "--seed 2"),
+        ("data --lr 1 --warmup-updates 4", "data --lr 4 --warmup-updates 4", "--lr 4"),
+        ("data --cpu", "data --cpu --fp16", "--fp16"),
+        ("data --lr -1", "other --lr -1", "other"),
+        ("data --cpu --fp16", "data --cpu", ""),
+    ],
+)
+def test_what_changed_is_told_with_its_flag(before, flags, expected):
+    assert " ".join(changed(before.split(), flags.split())) == expected
 
 
 @pytest.mark.integration
