@@ -184,7 +184,7 @@ LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}
         WHOLE[:-30],
         WHOLE[:7000] + bytes([WHOLE[7000] ^ 255]) + WHOLE[7001:],  # in a member not wanted
         b"<html>Sign in to the hotel's network</html>",
-        gzip.compress(b"no tar"),
+        gzip.compress(b"no tar", mtime=0),
         tarred({"other": b"x"}),
         tarred({}, **{"roberta.large/model.pt": LINK}),
     ],
