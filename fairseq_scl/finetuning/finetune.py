@@ -7,7 +7,7 @@ import shlex
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -24,11 +24,18 @@ from fairseq_scl.finetuning.training import is_trained, train_all
 from fairseq_scl.inference.calibration import calibrate
 from fairseq_scl.reports.results import RESULT, Result
 
+if TYPE_CHECKING:
+    from fairseq_scl.studies.evaluate import Tested
+
 FOLDS = 5
 MISTAKES = 5
 BATCH_SIZE = 64  # sentences, of the test set
 LOSSES = ("ce+scl", "ce")
 PROBES = ("probe", "refit")
+OWN = {  # flags of fairseq-train that say where the run lies and which rows it sees
+    *("--save-dir", "--no-save", "--no-last-checkpoints", "--disable-validation"),
+    *("--valid-subset", "--protocol", "--fold"),
+}
 
 
 class Found(NamedTuple):
@@ -180,6 +187,19 @@ def plan(
     )
 
 
+def check(more: Sequence[str]) -> None:
+    """Refuse flags of fairseq-train that would take the run away from `finetune`.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    for flag in more:
+        if flag.partition("=")[0] in OWN:
+            raise UserError(
+                f"{flag} after --: finetune itself says where a run lies and what it sees"
+            )
+
+
 def announce(output: Path, runs: Plan, dry_run: bool) -> None:
     """Print the command of the model, of a dry run those of the folds too."""
     if not dry_run and is_trained(output, runs.model):
@@ -212,29 +232,20 @@ def number_of_folds(asked: int | None, smallest: int, tested: bool) -> int:
     return asked
 
 
-def estimate(data: Path, tested: dict[Path, Rows], split: str) -> tuple[Estimate, list]:
-    """Let each run label the rows of a split that it holds out.
+def estimate(tested: "Sequence[Tested]", classes: Sequence[str]) -> Estimate:
+    """The figures over all runs together, of the rows that each was tested on."""
+    labels = np.concatenate([part.labels for part in tested])
+    return Estimate(classes, labels, np.concatenate([part.logits for part in tested]))
 
-    Args:
-        tested: by the folder of each run, which rows it sees.
 
-    Returns:
-        The figures over all of them together, and the sentences in the same order.
-    """
-    from fairseq_scl.inference.classifier import load
-
+def sentences_of(data: Path, seen: Iterable[Rows], split: str) -> list[Sequence[str]]:
+    """The sentences of a split, as each run sees it, one run after the other."""
     sentences: list[Sequence[str]] = []
-    labels, logits = [], []
-    for folder, rows in tested.items():
+    for rows in seen:
         source, numbers = rows.of(split)
         lines = (data / "text" / f"{source}.jsonl").read_text(encoding="utf-8").splitlines()
-        texts = [json.loads(lines[number]) for number in numbers]
-        classifier = load(folder)
-        logits += [prediction.logits for prediction in classifier.predict(texts)]
-        labels += rows.labels(source)[numbers].tolist()
-        sentences += texts
-    found = Estimate(classifier.classes, np.array(labels), np.stack(logits))
-    return found, sentences
+        sentences += [json.loads(lines[number]) for number in numbers]
+    return sentences
 
 
 def cross_validated(found: Estimate) -> dict:
@@ -257,6 +268,42 @@ def probed(runs: Iterable[Path], name: str, split: str) -> float | None:
         shares.append(found["accuracy"] / 100)
         rows.append(sum(map(sum, result.confusion or [[1]])))  # one run without a test set
     return float(np.average(shares, weights=rows))
+
+
+def measure(output: Path, prepared: Prepared, runs: Plan, heldout: str, verbose: bool) -> Found:
+    """Let the trained runs label what they did not see, and write their results.
+
+    Args:
+        heldout: the split that the model is tested on; empty for the parts of the runs of
+            cross-validation, if there are any.
+    """
+    from fairseq_scl.models import saved
+    from fairseq_scl.studies.evaluate import evaluate
+
+    classes, folds = prepared.classes or [], list(runs.folds)
+    parts, measured = [], None
+    for run in tqdm(folds, desc="measure", unit="run", disable=not (verbose and folds)):
+        parts.append(evaluate(run, "test", BATCH_SIZE)["test"])
+    if folds:
+        found = estimate(parts, classes)
+        calibrate(saved.checkpoint_of(output), found.logits, found.labels, "folds")
+        measured = cross_validated(found)
+    own = "test" if heldout == "test" else None
+    of_model = evaluate(output, own, BATCH_SIZE, measured, with_probe=bool(heldout))
+    if heldout:
+        found, seen = estimate([of_model[heldout]], classes), [Choices()]
+        basis = f"{prepared.splits[heldout].rows} {heldout} rows"
+        if heldout == "valid":
+            basis += ", which also chose the state: an optimistic estimate"
+    elif folds:
+        seen = [Choices("folds", fold=f"{fold}/{len(folds)}") for fold in range(1, len(folds) + 1)]
+        basis = f"{len(folds)}-fold cross-validation over {prepared.splits['train'].rows} rows"
+    else:
+        return Found(output, None, "no estimate: there is nothing to test on", [])
+    split = heldout or "test"
+    sentences = sentences_of(output / "data", (Rows(output / "data", each) for each in seen), split)
+    shares = [probed(folds or [output], name, split) for name in PROBES]
+    return Found(output, found, basis, sentences, *shares)
 
 
 def finetune(
@@ -295,10 +342,9 @@ def finetune(
     """
     import torch
 
-    from fairseq_scl.models import saved
-    from fairseq_scl.studies.evaluate import evaluate, is_evaluated
     from fairseq_scl.studies.refit import use_head
 
+    check(more)
     cpu = not torch.cuda.is_available() if cpu is None else cpu
     jobs = jobs or (os.cpu_count() or 1 if cpu else 1)
     folder = encoder_named(encoder)
@@ -318,25 +364,4 @@ def finetune(
     train_all({**runs.folds, output: runs.model}, jobs, verbose)
     for run in (*runs.folds, output):
         use_head(run, head, BATCH_SIZE)
-    found, sentences = None, list[Sequence[str]]()
-    basis = "no estimate: there is nothing to test on"
-    if heldout:
-        basis = f"{prepared.splits[heldout].rows} {heldout} rows"
-        if heldout == "valid":
-            basis += ", which also chose the state: an optimistic estimate"
-        found, sentences = estimate(data, {output: Rows(data, Choices())}, heldout)
-    elif folds:
-        basis = f"{folds}-fold cross-validation over {prepared.splits['train'].rows} rows"
-        parts = {at: f"{fold}/{folds}" for fold, at in enumerate(runs.folds, 1)}
-        tested = {at: Rows(data, Choices("folds", fold=part)) for at, part in parts.items()}
-        found, sentences = estimate(data, tested, "test")
-        calibrate(saved.checkpoint_of(output), found.logits, found.labels, "folds")
-    own = "test" if heldout == "test" else None
-    for run in tqdm(runs.folds, desc="measure", unit="run", disable=not (verbose and runs.folds)):
-        if not is_evaluated(run, saved.checkpoint_of(run), "test"):
-            evaluate(run, "test", BATCH_SIZE)
-    measured = cross_validated(found) if folds and found else None
-    if not is_evaluated(output, saved.checkpoint_of(output), "folds" if measured else own):
-        evaluate(output, own, BATCH_SIZE, measured, with_probe=bool(heldout))
-    shares = [probed(runs.folds or [output], name, heldout or "test") for name in PROBES]
-    return Found(output, found, basis, sentences, *shares)
+    return measure(output, prepared, runs, heldout, verbose)

@@ -95,7 +95,7 @@ def evaluate(
     measured: dict | None = None,
     data: Path | None = None,
     with_probe: bool = True,
-) -> None:
+) -> "dict[str, Tested]":
     """Write `result.json` and `test_embeddings.npz` of one run.
 
     Args:
@@ -103,6 +103,9 @@ def evaluate(
         measured: further entries of the result.
         data: where the run's data lies; None: where it lay in training.
         with_probe: fit `probe` and `refit`, too.
+
+    Returns:
+        What the run makes of its rows: `train`, `valid` and, for those of `split`, `test`.
 
     Raises:
         UserError: if the data is not there or another, or the checkpoint is none.
@@ -181,6 +184,7 @@ def evaluate(
     if logs.is_dir():  # what a checkpoint names elsewhere may be another's: only read it
         tensorboard.write_outcome(folder / TENSORBOARD, folder, checked, features, names)
     write_text(folder / RESULT, text + "\n")
+    return after
 
 
 def logs_of(folder: Path, cfg) -> Path:

@@ -14,11 +14,11 @@ from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
 from fairseq_scl.finetuning.command import better_untrained
 from fairseq_scl.finetuning.estimate import Estimate
-from fairseq_scl.finetuning.finetune import Found, number_of_folds, probed
+from fairseq_scl.finetuning.finetune import Found, finetune, number_of_folds, probed
 from fairseq_scl.finetuning.training import changed, updates
 from fairseq_scl.inference import calibration, refitted_head
 from fairseq_scl.models import saved
-from fairseq_scl.preparation.tables import Columns, read_file
+from fairseq_scl.preparation.tables import Columns, file_table, read_file
 
 ROWS = read_file(PACKAGE / "sample_data" / "train.tsv", Columns(("sentence",), "label"))[:40]
 SHORT = ("--", "--max-update", "6", "--total-num-update", "6", "--warmup-updates", "1")
@@ -139,6 +139,38 @@ def test_a_second_call_changes_the_head_without_training(call, tmp_path, capsys)
     for name in ("probe", "refit"):  # halves of equal size
         shares = [result[name]["test"]["accuracy"] / 100 for result in results]
         assert probed(folds, name, "test") == pytest.approx(np.mean(shares))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("heldout", [None, "valid", "test"])
+def test_each_sentence_stands_by_what_the_model_says_of_it(encoder, tmp_path, heldout):
+    columns = Columns(("comment",), "topic", must_have_label=True)
+    tables = {"train": file_table(write(tmp_path / "comments.csv"), columns)}
+    if heldout:
+        other = write(tmp_path / "other.csv", ROWS[5:25][::-1])
+        tables[heldout] = file_table(other, columns)
+    model, folds = tmp_path / "model", None if heldout else 2
+    found = finetune(tables, model, encoder=str(encoder), folds=folds, more=SHORT[1:])
+
+    assert ("optimistic" in found.basis) == (heldout == "valid")  # which chose the state
+    estimate, label_of = found.estimate, {row.sentences[0]: row.label for row in ROWS}
+    truth = [estimate.classes[label] for label in estimate.labels]
+    assert truth == [label_of[sentence] for (sentence,) in found.sentences]
+    assert len(truth) == (20 if heldout else 40)
+    if heldout:
+        said = load(model).predict(found.sentences)
+        assert np.allclose(estimate.logits, [each.logits for each in said], atol=1e-5)
+        assert found.probe is not None and found.refit is not None
+
+
+@pytest.mark.parametrize(
+    "flag", ["--save-dir=there", "--no-save", "--disable-validation", "--valid-subset", "--fold"]
+)
+def test_flags_that_take_the_run_away_are_refused_before_anything_is_made(call, tmp_path, flag):
+    table = write(tmp_path / "comments.csv")
+    with pytest.raises(UserError, match=f"{flag} after --: finetune itself says"):
+        call(table, "--", flag, "there", short=())
+    assert sorted(tmp_path.iterdir()) == [table]
 
 
 def found_with(probe, refit, wrong=1):
