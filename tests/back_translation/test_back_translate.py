@@ -380,7 +380,7 @@ def test_a_call_that_dies_between_batches_is_completed(translate, pairs, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(back_translate, "round_trip", die_after_some)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             translate(pairs, "--batch-size", 4, name="killed")
     finished = translate(pairs, "--batch-size", 4, name="killed")
     assert contents(finished) == expected

@@ -1013,6 +1013,6 @@ def test_an_interruption_leaves_nothing(tmp_path, tiny, monkeypatch):
 
     monkeypatch.setattr("fairseq_scl.preparation.binarize.Builder.finish", interrupt)
     (tmp_path / "outputs").mkdir()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         prepare_rows(tmp_path, tiny)
     assert list((tmp_path / "outputs").iterdir()) == []
