@@ -7,13 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import NoReturn
 
-from fairseq_scl.errors import NO_FAIRSEQ, UserError, explained, quiet
+from fairseq_scl.errors import NO_FAIRSEQ, UserError, explained, quiet, stopped, tidy_end
 
 COMMANDS = {
     "finetune": ("finetuning.command", "from a table of sentences to a model and an estimate"),
@@ -53,9 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         raise UserError(NO_FAIRSEQ) from None
     except KeyboardInterrupt as stop:
-        number = stop.args[0] if stop.args else signal.SIGINT
-        print(f"fairseq-scl: stopped by {signal.Signals(number).name}", file=sys.stderr)
-        raise SystemExit(128 + number) from None
+        raise stopped(stop) from None
     except OSError as error:  # a full disk, a folder that may not be written
         told = error.strerror or error
         raise UserError(f"{error.filename or arguments[0]}: {told}") from None
@@ -71,27 +67,6 @@ def dispatch(arguments: list[str]) -> None:
         case _:
             with quiet(), tidy_end():
                 run(arguments)
-
-
-@contextmanager
-def tidy_end() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end as Ctrl-C does: what was started is stopped, nothing half-written.
-
-    A signal that is ignored, as under nohup, stays so.
-    """
-
-    def stop(number: int, _: object) -> NoReturn:
-        raise KeyboardInterrupt(number)
-
-    known = (signal.SIGTERM, signal.SIGHUP) if current_thread() is main_thread() else ()
-    ours = [number for number in known if signal.getsignal(number) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def train(flags: list[str]) -> None:

@@ -1,12 +1,15 @@
-"""The one exception for a user's mistake, and what else is said to users, or kept from them."""
+"""The exception for a mistake of a user, what else users are told, and how a command is stopped."""
 
 import logging
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from threading import current_thread, main_thread
+from typing import NoReturn
 
 NO_FAIRSEQ = "fairseq is not installed; install it with: pip install 'fairseq-scl[fairseq]'"
 NOT_FINITE = "the model's numbers are NaN or infinite, its training diverged; train it anew"
@@ -68,3 +71,31 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def tidy_end() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end as Ctrl-C does: what was started is stopped, nothing half-written.
+
+    A signal that is ignored, as under nohup, stays so.
+    """
+
+    def stop(number: int, _: object) -> NoReturn:
+        raise KeyboardInterrupt(number)
+
+    known = (signal.SIGTERM, signal.SIGHUP) if current_thread() is main_thread() else ()
+    ours = [number for number in known if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def stopped(stop: KeyboardInterrupt) -> SystemExit:
+    """The end of a stopped command: a line, and 128 + the number of the signal as the status."""
+    number = stop.args[0] if stop.args else signal.SIGINT
+    print(f"fairseq-scl: stopped by {signal.Signals(number).name}", file=sys.stderr)
+    return SystemExit(128 + number)

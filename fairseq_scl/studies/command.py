@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import chain
@@ -25,6 +26,7 @@ from fairseq_scl.errors import UserError
 
 Checked = TypeVar("Checked", str, Path)
 PACKAGE = Path(str(files("fairseq_scl")))
+SECONDS = 3  # for a command to end by itself
 GLUE = "SST-2 CoLA MRPC RTE QNLI MNLI"
 ENVIRONMENT = {
     "PYTHONWARNINGS": "ignore",
@@ -53,7 +55,14 @@ class Command:
             "python": [sys.executable],
         }.get(self.words[0], self.words[:1])
         environment = {**ENVIRONMENT, **os.environ, **self.environment}
-        return subprocess.run([*start, *self.words[1:]], env=environment).returncode
+        with subprocess.Popen([*start, *self.words[1:]], env=environment) as process:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(SECONDS)  # Ctrl-C in a terminal reaches both
+                process.terminate()  # so that it ends its workers
+                raise
 
 
 @dataclass

@@ -16,6 +16,7 @@ import copy
 import json
 import logging
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -36,7 +37,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fairseq_scl import plugin  # noqa: F401
 from fairseq_scl.data import beside_checkpoint
-from fairseq_scl.errors import UserError, first_line
+from fairseq_scl.errors import UserError, first_line, tidy_end
 from fairseq_scl.files import locked, parse_model, write_text
 from fairseq_scl.inference import calibration
 from fairseq_scl.reports.results import EMBEDDINGS, FAILED, RESULT, Failed
@@ -196,7 +197,11 @@ def main() -> None:
     if args.config_dir:
         require_configs(Path(args.config_dir), name)
     hydra_init(name)
-    hydra.main(version_base="1.1", config_path=None)(run)()
+    try:
+        with tidy_end():  # joblib ends its workers
+            hydra.main(version_base="1.1", config_path=None)(run)()
+    except KeyboardInterrupt as stop:
+        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
     sys.exit(1 if Progress.failed else 0)
 
 

@@ -67,10 +67,27 @@ def test_what_is_ignored_stays_ignored(number):
     code = f"""
 import os, signal
 signal.signal({int(number)}, signal.SIG_IGN)
-from fairseq_scl.cli import tidy_end
+from fairseq_scl.errors import tidy_end
 with tidy_end():
     os.kill(os.getpid(), {int(number)})
 print("went on")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "went on\n"
+
+
+def test_a_stopped_study_stops_its_command_first(tmp_path):
+    """The command has three seconds to end by itself, then it is told to."""
+    code = """
+from fairseq_scl.errors import tidy_end
+from fairseq_scl.studies.command import Command
+with tidy_end():
+    Command(["bash", "-c", "trap 'touch told; kill $!; exit' TERM; touch began; sleep 60 & wait"])()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+    wait_for(tmp_path / "began", process)
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    assert (tmp_path / "told").exists()
