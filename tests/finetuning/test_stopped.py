@@ -9,6 +9,14 @@ from pathlib import Path
 import pytest
 from test_finetune import SHORT, write
 
+STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def heed_signals() -> None:
+    """Tests that run under nohup or in the background hand on that these are ignored."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_DFL)
+
 
 def start(*arguments) -> subprocess.Popen:
     return subprocess.Popen(
@@ -16,6 +24,7 @@ def start(*arguments) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_signals,
     )
 
 
@@ -39,7 +48,7 @@ def at_work(folder: Path) -> list[int]:
 
 @pytest.mark.integration
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", STOPS)
 def test_a_stopped_finetuning_leaves_no_process_and_goes_on(encoder, tmp_path, number):
     model, table = tmp_path / "model", write(tmp_path / "comments.csv")
     arguments = ("finetune", table, "--output", model, "--encoder", encoder, "--folds", 2)
@@ -61,7 +70,7 @@ def test_a_stopped_finetuning_leaves_no_process_and_goes_on(encoder, tmp_path, n
     assert "2-fold cross-validation over 40 rows" in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", STOPS)
 def test_what_is_ignored_stays_ignored(number):
     """As SIGHUP under nohup, SIGINT of a job in the background."""
     code = f"""
@@ -85,7 +94,10 @@ with tidy_end():
     Command(["bash", "-c", "trap 'touch told; kill $!; exit' TERM; touch began; sleep 60 & wait"])()
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=heed_signals,
     )
     wait_for(tmp_path / "began", process)
     process.send_signal(signal.SIGTERM)
