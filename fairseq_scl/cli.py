@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from fairseq_scl.errors import NO_FAIRSEQ, UserError, explained, quiet, stopped, tidy_end
+from fairseq_scl.errors import NO_FAIRSEQ, UserError, explained, quiet, signal_of, tidy_end
 
 COMMANDS = {
     "finetune": ("finetuning.command", "from a table of sentences to a model and an estimate"),
@@ -51,7 +51,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         raise UserError(NO_FAIRSEQ) from None
     except KeyboardInterrupt as stop:
-        raise stopped(stop) from None
+        number = signal_of(stop)
+        print(f"fairseq-scl: stopped by {number.name}", file=sys.stderr)
+        raise SystemExit(128 + number) from None
     except OSError as error:  # a full disk, a folder that may not be written
         told = error.strerror or error
         raise UserError(f"{error.filename or arguments[0]}: {told}") from None

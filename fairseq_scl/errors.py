@@ -94,8 +94,6 @@ def tidy_end() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def stopped(stop: KeyboardInterrupt) -> SystemExit:
-    """The end of a stopped command: a line, and 128 + the number of the signal as the status."""
-    number = stop.args[0] if stop.args else signal.SIGINT
-    print(f"fairseq-scl: stopped by {signal.Signals(number).name}", file=sys.stderr)
-    return SystemExit(128 + number)
+def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
+    """What stopped a command: the signal that `tidy_end` caught, else Ctrl-C's."""
+    return signal.Signals(stop.args[0]) if stop.args else signal.SIGINT

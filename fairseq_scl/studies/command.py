@@ -62,6 +62,7 @@ class Command:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(SECONDS)  # Ctrl-C in a terminal reaches both
                 process.terminate()  # so that it ends its workers
+                process.wait()  # which `with` does not after a KeyboardInterrupt
                 raise
 
 

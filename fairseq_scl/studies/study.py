@@ -16,7 +16,6 @@ import copy
 import json
 import logging
 import shutil
-import signal
 import sys
 import time
 import traceback
@@ -37,7 +36,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fairseq_scl import plugin  # noqa: F401
 from fairseq_scl.data import beside_checkpoint
-from fairseq_scl.errors import UserError, first_line, tidy_end
+from fairseq_scl.errors import UserError, first_line, signal_of, tidy_end
 from fairseq_scl.files import locked, parse_model, write_text
 from fairseq_scl.inference import calibration
 from fairseq_scl.reports.results import EMBEDDINGS, FAILED, RESULT, Failed
@@ -201,7 +200,7 @@ def main() -> None:
         with tidy_end():  # joblib ends its workers
             hydra.main(version_base="1.1", config_path=None)(run)()
     except KeyboardInterrupt as stop:
-        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+        sys.exit(128 + signal_of(stop))  # who called it tells
     sys.exit(1 if Progress.failed else 0)
 
 
