@@ -61,8 +61,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries from logging every step, and, unless -W asks for them, from warnings."""
-    before = logging.root.manager.disable
+    """Keep the libraries from logging every step, and, unless -W asks for them, from warnings.
+
+    fairseq's import sets the root logger to DEBUG; here it does not.
+    """
+    root, before = logging.root, logging.root.manager.disable
+    level, handlers = root.level, root.handlers[:]
     logging.disable(logging.INFO)
     try:
         with warnings.catch_warnings():
@@ -71,6 +75,8 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        root.setLevel(level)
+        root.handlers[:] = handlers
 
 
 @contextmanager

@@ -78,8 +78,21 @@ def read_model(path: Path, schema: type[Schema]) -> Schema:
 
 def parse_model(text: bytes | str, schema: type[Schema], where: object) -> Schema:
     """Validate JSON text; see `read_model`."""
-    try:
+    with told(where):
         return schema.model_validate_json(text)
+
+
+def validated(values: object, schema: type[Schema], where: object) -> Schema:
+    """The same of values of Python."""
+    with told(where):
+        return schema.model_validate(values)
+
+
+@contextmanager
+def told(where: object) -> Iterator[None]:
+    """What does not fit a schema in one line: where, which key, what is allowed."""
+    try:
+        yield
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"])) or "the whole"

@@ -7,64 +7,65 @@ classifier.predict(["a joy to watch"])
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from fairseq_scl.errors import UserError, quiet
-from fairseq_scl.files import new_folder, read_model
+from fairseq_scl.files import new_folder, read_model, validated
+from fairseq_scl.finetuning import given
+from fairseq_scl.finetuning.training import LOG
 
 if TYPE_CHECKING:
     from fairseq_scl.inference.classifier import Classifier
 
 PARAMETERS = "estimator.json"
-Label = Annotated[str, Field(strict=True)] | Annotated[int, Field(strict=True)] | float
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Parameters(BaseModel):
+    """What `SclClassifier` is made with; there they are explained."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    encoder: str
+    scl_weight: Annotated[float, Field(ge=0, le=1)]
+    scl_temperature: Positive
+    class_weights: Literal["none", "balanced"] | None
+    head: Literal["trained", "refit"]
+    updates: PositiveInt | None
+    learning_rate: Positive | None
+    batch_size: PositiveInt | None
+    random_state: Annotated[int, Field(ge=0, lt=1 << 32)]
+    cpu: bool | None
 
 
 class Saved(BaseModel):
     """What `estimator.json` holds: the parameters, and the labels in the order of their ids."""
 
-    model_config = ConfigDict(extra="forbid")
-    parameters: dict[str, str | int | float | bool | None]
-    classes: list[Label]
+    model_config = ConfigDict(extra="forbid", strict=True)
+    parameters: Parameters
+    classes: list[bool] | list[int] | list[float] | list[str]
 
 
 @contextmanager
-def as_library() -> Iterator[None]:
-    """A mistake ends a command; a program that calls a library must go on, and hear no chatter."""
+def as_library(unsaid: str = "") -> Iterator[None]:
+    """A mistake ends a command; a program that calls a library must go on, and hear no chatter.
+
+    Args:
+        unsaid: what a message leaves out.
+    """
     try:
         with quiet():
             yield
     except UserError as error:
-        raise ValueError(str(error).removeprefix("fairseq-scl: error: ")) from None
-
-
-def checked(texts: Iterable, labels: Iterable) -> tuple[list[tuple[str, ...]], np.ndarray]:
-    """The sentences of each row and its label, `(rows,)`.
-
-    Raises:
-        UserError: naming the first row that has no text or no label.
-    """
-    sentences = [(text,) if isinstance(text, str) else text for text in texts]
-    given = list(labels)
-    if len(sentences) != len(given):
-        raise UserError(f"{len(sentences)} texts, but {len(given)} labels")
-    if len({isinstance(label, str) for label in given}) > 1:
-        raise UserError("some labels are text, and others not")  # numpy makes text of all
-    for number, (parts, label) in enumerate(zip(sentences, given, strict=True), 1):
-        if not isinstance(parts, Sequence | np.ndarray) or not all(
-            isinstance(part, str) for part in parts
-        ):
-            raise UserError(f"row {number}: {parts!r:.60} is no text")
-        if label is None or label != label:
-            raise UserError(f"row {number}: {label} is no label")
-    return [tuple(parts) for parts in sentences], np.asarray(given)
+        told = str(error).removeprefix("fairseq-scl: error: ").replace(unsaid, "")
+        raise ValueError(told) from None
 
 
 class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -89,7 +90,7 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        encoder: str = "minilm",
+        encoder: str | Path = "minilm",
         scl_weight: float = 0.9,
         scl_temperature: float = 0.3,
         class_weights: str | None = None,
@@ -116,22 +117,20 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         Args:
             texts: `(rows,)` strings, or `(rows, 2)` for pairs.
-            labels: `(rows,)` of any kind that sorts; at least two different ones.
+            labels: `(rows,)` of text, of numbers, or of True and False; at least two classes.
 
         Raises:
             ValueError: in one line, for whatever cannot be used, or if training fails.
         """
-        with tempfile.TemporaryDirectory() as folder, as_library():
+        with tempfile.TemporaryDirectory() as folder, as_library(f" ({folder}/run/{LOG})"):
             from fairseq_scl.finetuning.finetune import finetune
             from fairseq_scl.inference import refitted_head
             from fairseq_scl.models import saved
             from fairseq_scl.preparation.tables import Row, Table
 
-            if self.head not in refitted_head.HEADS:
-                allowed = ", ".join(refitted_head.HEADS)
-                raise UserError(f"head {self.head!r} must be one of {allowed}")
-            sentences, found = checked(texts, labels)
-            self.classes_ = np.unique(found)
+            chosen = self._parameters()
+            sentences = given.sentences(texts)
+            found = given.labels_of(labels, sentences)
             rows = [
                 Row(number, parts, str(label))
                 for number, (parts, label) in enumerate(zip(sentences, found, strict=True), 1)
@@ -140,17 +139,17 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             finetune(
                 {"train": Table("the rows to fit", lambda: rows)},
                 run,
-                encoder=self.encoder,
-                head=self.head,
+                encoder=chosen.encoder,
+                head=chosen.head,
                 folds=0,
-                seed=self.random_state,
-                cpu=self.cpu,
-                more=self._flags(),
+                seed=chosen.random_state,
+                cpu=chosen.cpu,
+                more=flags(chosen),
                 verbose=False,
             )
             kept = [saved.checkpoint_of(run), run / refitted_head.NAME]
             kept += sorted((run / "inference").rglob("*"))
-            self._hold({str(at.relative_to(run)): at.read_bytes() for at in kept if at.is_file()})
+            self._hold(np.unique(found), run, kept)
         return self
 
     def predict(self, texts: Iterable) -> np.ndarray:
@@ -169,7 +168,8 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def transform(self, texts: Iterable) -> np.ndarray:
         """The sentence vectors before the head, `(rows, dim)` float32."""
-        return np.stack([one.embedding for one in self._predictions(texts)])
+        vectors = [one.embedding for one in self._predictions(texts)]
+        return np.stack(vectors) if vectors else np.empty((0, self._loaded().dim), np.float32)
 
     def save(self, path: str | Path) -> None:
         """Write a folder that `load` and 'fairseq-scl predict' take.
@@ -178,7 +178,8 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             FileExistsError: if there is something of that name.
         """
         check_is_fitted(self)
-        described = Saved(parameters=self.get_params(), classes=self.classes_.tolist())
+        with as_library():
+            described = Saved(parameters=self._parameters(), classes=self.classes_.tolist())
         with new_folder(Path(path)) as folder:
             self._write(folder)
             (folder / PARAMETERS).write_text(described.model_dump_json(indent=1) + "\n")
@@ -193,14 +194,11 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         folder = Path(path)
         with as_library():
             described = read_model(folder / PARAMETERS, Saved)
-            names = set(cls._get_param_names())
-            if unknown := sorted(set(described.parameters) - names):
-                raise UserError(f"{folder / PARAMETERS}: no parameter {unknown[0]!r}")
-            made = cls(**described.parameters)  # type: ignore[arg-type]
-            made.classes_ = np.array(described.classes)
+            made = cls(**described.parameters.model_dump())
             own = [at for at in sorted(folder.rglob("*")) if at.name != PARAMETERS]
-            made._hold({str(at.relative_to(folder)): at.read_bytes() for at in own if at.is_file()})
-            made._loaded()
+            made._hold(np.unique(described.classes), folder, own)
+            if sorted(map(str, made.classes_.tolist())) != sorted(made._loaded().classes):
+                raise UserError(f"{folder / PARAMETERS}: classes: not those of the model")
         return made
 
     def __getstate__(self) -> dict:
@@ -213,27 +211,20 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.string, tags.input_tags.two_d_array = True, False
         return tags
 
-    def _flags(self) -> list[str]:
-        numbers: dict[str, Any] = {
-            "--scl-weight": self.scl_weight,
-            "--scl-temperature": self.scl_temperature,
-            "--class-weights": self.class_weights,
-            "--lr": self.learning_rate,
-            "--batch-size": self.batch_size,
-            "--max-update": self.updates,
-            "--total-num-update": self.updates,
-        }
-        if self.updates is not None:
-            numbers["--warmup-updates"] = max(1, self.updates * 6 // 100)
-        return [
-            part
-            for flag, value in numbers.items()
-            if value is not None
-            for part in (flag, str(value))
-        ]
+    def _parameters(self) -> Parameters:
+        """The parameters as they stand, checked; numbers of NumPy as Python's own."""
+        plain: dict[str, object] = {}
+        for name, value in self.get_params().items():
+            value = value.item() if isinstance(value, np.generic) else value
+            plain[name] = str(value) if isinstance(value, Path) else value
+        return validated(plain, Parameters, "SclClassifier")
 
-    def _hold(self, files: dict[str, bytes]) -> None:
-        self.files_ = files
+    def _hold(self, classes: np.ndarray, folder: Path, files: Iterable[Path]) -> None:
+        """Keep what was trained; here alone, so that nothing of it is there before all is."""
+        self.files_ = {
+            str(file.relative_to(folder)): file.read_bytes() for file in files if file.is_file()
+        }
+        self.classes_ = classes
         self._model: Classifier | None = None
 
     def _write(self, folder: Path) -> None:
@@ -253,4 +244,21 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _predictions(self, texts: Iterable) -> list:
         with as_library():
-            return self._loaded().predict(texts)
+            return self._loaded().predict(given.sentences(texts))
+
+
+def flags(chosen: Parameters) -> list[str]:
+    """The flags of fairseq-train that say what was chosen; the recipe says the rest."""
+    numbers = {
+        "--scl-weight": chosen.scl_weight,
+        "--scl-temperature": chosen.scl_temperature,
+        "--class-weights": chosen.class_weights,
+        "--lr": chosen.learning_rate,
+        "--batch-size": chosen.batch_size,
+        "--max-update": chosen.updates,
+        "--total-num-update": chosen.updates,
+        "--warmup-updates": chosen.updates and max(1, chosen.updates * 6 // 100),
+    }
+    return [
+        part for flag, value in numbers.items() if value is not None for part in (flag, str(value))
+    ]

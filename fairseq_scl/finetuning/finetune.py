@@ -22,6 +22,7 @@ from fairseq_scl.finetuning.estimate import Estimate
 from fairseq_scl.finetuning.recipe import train_flags
 from fairseq_scl.finetuning.training import is_trained, train_all
 from fairseq_scl.inference.calibration import calibrate
+from fairseq_scl.preparation.summary import count, split_lines
 from fairseq_scl.reports.results import RESULT, Result
 
 if TYPE_CHECKING:
@@ -129,8 +130,6 @@ def shown(value: object) -> str:
 
 def read_as(prepared: Prepared) -> str:
     """Which columns were read, and what they held."""
-    from fairseq_scl.preparation.summary import split_lines
-
     lines = [line for split in prepared.splits for line in split_lines(split, prepared)]
     columns = prepared.splits["train"].columns
     if columns:
@@ -228,7 +227,7 @@ def number_of_folds(asked: int | None, smallest: int, tested: bool) -> int:
     if asked and tested:
         raise UserError("--folds is for data without --valid and --test, which tell more")
     if asked > smallest:
-        raise UserError(f"--folds {asked}: the rarest class has only {smallest} rows")
+        raise UserError(f"--folds {asked}: the rarest class has only {count(smallest, 'row')}")
     return asked
 
 
@@ -292,12 +291,13 @@ def measure(output: Path, prepared: Prepared, runs: Plan, heldout: str, verbose:
     of_model = evaluate(output, own, BATCH_SIZE, measured, with_probe=bool(heldout))
     if heldout:
         found, seen = estimate([of_model[heldout]], classes), [Choices()]
-        basis = f"{prepared.splits[heldout].rows} {heldout} rows"
+        basis = count(prepared.splits[heldout].rows, f"{heldout} row")
         if heldout == "valid":
             basis += ", which also chose the state: an optimistic estimate"
     elif folds:
         seen = [Choices("folds", fold=f"{fold}/{len(folds)}") for fold in range(1, len(folds) + 1)]
-        basis = f"{len(folds)}-fold cross-validation over {prepared.splits['train'].rows} rows"
+        over = count(prepared.splits["train"].rows, "row")
+        basis = f"{len(folds)}-fold cross-validation over {over}"
     else:
         return Found(output, None, "no estimate: there is nothing to test on", [])
     split = heldout or "test"

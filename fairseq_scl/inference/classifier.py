@@ -21,7 +21,7 @@ import torch
 from fairseq_scl.data import beside_checkpoint
 from fairseq_scl.encoders.shorten import shortened_lengths
 from fairseq_scl.encoders.tokenizers import Tokenizer, load_tokenizer
-from fairseq_scl.errors import NOT_FINITE, UserError
+from fairseq_scl.errors import NOT_FINITE, UserError, quiet
 from fairseq_scl.inference import calibration, refitted_head
 from fairseq_scl.preparation.tables import half_character
 
@@ -110,6 +110,11 @@ class Classifier:
             logits, embedding = (torch.stack(each).mean(0) for each in of_row)
             found.append(self._prediction(logits, embedding, threshold))
         return found
+
+    @property
+    def dim(self) -> int:
+        """The length of a sentence vector."""
+        return self.model.args.encoder_embed_dim
 
     def check_threshold(self, threshold: float | None) -> None:
         """Refuse a threshold that is no probability, or that this model cannot have."""
@@ -213,8 +218,9 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
     Raises:
         UserError: if something is missing or does not fit together.
     """
-    from fairseq_scl import plugin  # noqa: F401
-    from fairseq_scl.models import saved
+    with quiet():
+        from fairseq_scl import plugin  # noqa: F401
+        from fairseq_scl.models import saved
 
     path = Path(path)
     checkpoint = saved.checkpoint_of(path) if path.is_dir() else path

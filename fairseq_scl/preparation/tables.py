@@ -213,7 +213,7 @@ def _hint(path: Path | str, header: list[str], columns: Columns, name: str) -> s
     nearest = [folded[near] for near in difflib.get_close_matches(name.casefold(), folded, 1)]
     flags = dict(zip(columns.sentences, ("--sentence", "--sentence2"), strict=False))
     hint = "".join(f"; try {flags.get(name, '--label')} {shlex.quote(near)}" for near in nearest)
-    return hint + "; of test data without labels: --unlabelled" * (name == columns.label)
+    return hint + "; of test data without labels: prepare --unlabelled" * (name == columns.label)
 
 
 def delimiter_in(header: Sequence[str], marks: str) -> str | None:

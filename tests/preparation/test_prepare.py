@@ -837,7 +837,7 @@ def test_a_test_set_whose_label_column_has_another_name(tmp_path, tiny):
     message = refused_arguments(tmp_path, tiny, *arguments)
     told = (
         "no column 'label'; the columns are sentence, Label; try --label Label; "
-        "of test data without labels: --unlabelled"
+        "of test data without labels: prepare --unlabelled"
     )
     assert message.endswith(f"{test}: {told}")
     output = prepare(tmp_path / "meant", tiny, *arguments, "--unlabelled")
