@@ -14,8 +14,11 @@ fairseq as a library imports `fairseq_scl.plugin`.
 import sys
 from typing import TYPE_CHECKING
 
+from fairseq_scl.repairs import importing
+
 if "fairseq" in sys.modules:
     from fairseq_scl import plugin  # noqa: F401
+importing.install()
 
 if TYPE_CHECKING:
     from fairseq_scl.finetuning.estimator import SclClassifier as SclClassifier

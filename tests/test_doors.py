@@ -9,6 +9,7 @@ import pytest
 from conftest import PACKAGE, configure
 
 from fairseq_scl.cli import main
+from fairseq_scl.errors import UserError
 
 BIN = Path(sys.executable).parent
 
@@ -77,6 +78,16 @@ def test_the_version_is_that_of_the_package(capsys):
         main(["--version"])
     assert stop.value.code == 0
     assert capsys.readouterr().out.strip() == version("fairseq-scl")
+
+
+def test_a_message_is_never_as_long_as_what_it_quotes():
+    told = str(UserError(f"no column 'x'; the columns are {'a' * 10**6}, b; name one"))
+    assert len(told) < 2000 and told.endswith("b; name one") and " ... " in told
+
+
+def test_an_empty_text_is_no_value():
+    with pytest.raises(UserError, match="nothing is given after --output but an empty text"):
+        main(["finetune", "comments.csv", "--output", ""])
 
 
 def test_flags_with_no_such_word_are_told_in_one_line():

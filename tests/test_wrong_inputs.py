@@ -198,6 +198,10 @@ predict run good.txt --threshold 2 | --threshold 2.0 must be above 0 and at most
 predict run good.txt --output out.xlsx | --output out.xlsx: the name must end in .csv or .jsonl
 predict run good.txt --output good.txt | --output good.txt is what is read; choose another name
 predict run good.csv --sentence label --sentence2 c | good.csv: no column 'c'
+predict run other.csv --delimiter ; | other.csv: one column, 'text,class'; is it --delimiter ','?
+predict run good.txt --encoding undefined | --encoding undefined: no encoding of text
+evaluate run --batch-size 0 | --batch-size 0 must be at least 1
+evaluate run --data nowhere | --data nowhere: no such folder
 predict run good.txt --batch-size 0 | --batch-size 0 must be at least 1
 predict run good.txt --output good.csv/out | good.csv: File exists
 predict run --glue-submission SST-5 | SST-5

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "inference"
 TOKENIZER = "tokenizer"
 PREPARED = "prepared.json"
+HEADS = ("trained", "refit")  # that of the checkpoint, or that of refit.json beside it
 FILES = (PREPARED, "input0/dict.txt", "input1/dict.txt", "label/dict.txt")
 
 

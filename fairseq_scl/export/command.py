@@ -19,19 +19,16 @@ What a format does not compute is refused, as are encoders with a sentencepiece 
 """
 
 import argparse
+import importlib
 from pathlib import Path
 
 from fairseq_scl.encoders.encoder_folder import TOKENIZER_JSON
 from fairseq_scl.errors import UserError
-from fairseq_scl.export import exportable
-from fairseq_scl.export import onnx as export_onnx
-from fairseq_scl.export import setfit as export_setfit
-from fairseq_scl.export import transformers as export_transformers
 from fairseq_scl.files import new_folder
 from fairseq_scl.inference.classifier import load
 
-# each has objection(source), write(source, folder), and LIBRARY and USE for the card
-FORMATS = {"transformers": export_transformers, "onnx": export_onnx, "setfit": export_setfit}
+# modules; each has objection(source), write(source, folder), and LIBRARY and USE for the card
+FORMATS = ("transformers", "onnx", "setfit")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export `args.model` to `args.output`."""
+    from fairseq_scl.export import exportable
+
     if args.output.exists():
         raise UserError(f"{args.output} exists already")
-    form = FORMATS[args.format]
+    form = importlib.import_module(f"fairseq_scl.export.{args.format}")
     source = exportable.read(exportable.scaled(load(args.model, cpu=True)))
     if reason := form.objection(source):
         raise UserError(f"{source.classifier.run} cannot be exported: {reason}")

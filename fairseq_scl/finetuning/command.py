@@ -19,20 +19,24 @@ that out.
 """
 
 import argparse
+import shlex
 from itertools import islice
 from pathlib import Path
 
-from fairseq_scl.errors import UserError
-from fairseq_scl.finetuning.estimate import Estimate, picture
+import numpy as np
+
+from fairseq_scl.data.beside_checkpoint import HEADS
+from fairseq_scl.errors import UserError, printable
+from fairseq_scl.finetuning.estimate import MANY, Estimate, picture
 from fairseq_scl.finetuning.finetune import FOLDS, LOSSES, MISTAKES, Found, finetune
 from fairseq_scl.inference.labelled_csv import cell
-from fairseq_scl.inference.refitted_head import HEADS
 from fairseq_scl.preparation.find_columns import label_column, text_column
 from fairseq_scl.preparation.records import read_records
 from fairseq_scl.preparation.sources import delimiter_named
 from fairseq_scl.preparation.tables import UTF8, Columns, Table, check_encoding, file_table
 
 CONFUSION = "confusion.png"
+WIDEST = 200  # characters of a label or a sentence
 FIRST_ROWS = 100  # in which columns are looked for
 
 
@@ -96,6 +100,8 @@ def run(args: argparse.Namespace) -> None:
     """Fine-tune on `args.train` and say how good the model is."""
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs} must be at least 1")
+    if not 0 <= args.seed < 1 << 32:
+        raise UserError(f"--seed {args.seed} must be at least 0 and below 2^32")
     if args.output.exists() and not args.output.is_dir():
         raise UserError(f"--output {args.output} is not a folder")
     found = finetune(
@@ -145,7 +151,7 @@ def read_tables(args: argparse.Namespace) -> dict[str, Table]:
 
 def told(found: Found) -> str:
     """What the command ends with."""
-    predict = f"fairseq-scl predict {found.run} FILE.csv --output labelled.csv"
+    predict = f"fairseq-scl predict {shlex.quote(str(found.run))} FILE.csv --output labelled.csv"
     end = f"model: {found.run}\npredict: {predict}"
     if found.estimate is None:
         return f"{found.basis}\n\n{end}"
@@ -156,7 +162,7 @@ def told(found: Found) -> str:
         [
             f"accuracy {percent}, {found.basis}",
             *better_untrained(found),
-            found.estimate.per_class().to_string(float_format=lambda number: f"{number:.2f}"),
+            per_class(found.estimate),
             confusion(found.estimate),
             mistakes(found),
             f"{end}\npicture: {found.run / CONFUSION}",
@@ -177,16 +183,38 @@ def better_untrained(found: Found) -> list[str]:
     return [line]
 
 
+def per_class(estimate: Estimate) -> str:
+    """The figures of the classes; of many those with the lowest F1."""
+    table = estimate.per_class().rename(index=shown)
+    title = ""
+    if len(table) > MANY:
+        title = f"the {MANY} classes of {len(table)} with the lowest F1 (result.json has all):\n"
+        table = table.sort_values("F1", kind="stable").head(MANY)
+    return title + table.to_string(float_format=lambda number: f"{number:.2f}")
+
+
 def confusion(estimate: Estimate) -> str:
-    """The confusion matrix as text."""
+    """The confusion matrix as text; of many classes the pairs that are confused most."""
     import pandas as pd
 
-    table = pd.DataFrame(
-        estimate.confusion,
-        index=pd.Index(estimate.classes, name="true"),
-        columns=pd.Index(estimate.classes, name="predicted"),
-    )
-    return table.to_string()
+    names = list(map(shown, estimate.classes))
+    if len(names) <= MANY:
+        index, columns = pd.Index(names, name="true"), pd.Index(names, name="predicted")
+        return pd.DataFrame(estimate.confusion, index=index, columns=columns).to_string()
+    wrong = estimate.confusion - np.diag(np.diag(estimate.confusion))
+    pairs = [divmod(int(at), len(names)) for at in np.argsort(-wrong, axis=None, kind="stable")]
+    lines = [
+        f"  {wrong[truth, said]} {names[truth]}, labelled {names[said]}"
+        for truth, said in pairs[:MISTAKES]
+        if wrong[truth, said]
+    ]
+    return "\n".join(["confused most often (rows, in truth, by the model):", *lines])
+
+
+def shown(text: str) -> str:
+    """A label or a sentence as a terminal may have it: one line, no escape sequences, not long."""
+    printed = printable(text)
+    return printed if len(printed) <= WIDEST else f"{printed[:WIDEST]}..."
 
 
 def mistakes(found: Found) -> str:
@@ -195,8 +223,9 @@ def mistakes(found: Found) -> str:
     if estimate is None or not (rows := estimate.mistakes(MISTAKES)):
         return "no mistakes"
     lines = [
-        f"  {estimate.probabilities[row]:.2f} {estimate.classes[estimate.said[row]]}, "
-        f"in truth {estimate.classes[estimate.labels[row]]}: {' | '.join(found.sentences[row])}"
+        f"  {estimate.probabilities[row]:.2f} {shown(estimate.classes[estimate.said[row]])}, in "
+        f"truth {shown(estimate.classes[estimate.labels[row]])}: "
+        + " | ".join(map(shown, found.sentences[row]))
         for row in rows
     ]
     return "\n".join(["most confident mistakes:", *lines])

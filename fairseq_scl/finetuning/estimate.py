@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fairseq_scl.errors import printable, short
 from fairseq_scl.inference.calibration import probabilities_of
 
 CONFIDENCE = 0.95
+MANY = 30  # classes; of more, tables and pictures show what matters most
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,22 @@ class Estimate:
 
 
 def picture(estimate: Estimate, path: Path) -> None:
-    """Write the confusion matrix as a picture."""
+    """Write the confusion matrix as a picture; of more than `MANY` classes without numbers."""
     from matplotlib.figure import Figure
     from sklearn.metrics import ConfusionMatrixDisplay
 
-    size = max(4.0, 0.6 * len(estimate.classes) + 2)
-    names = [name.replace("$", r"\$") for name in estimate.classes]
+    few = len(estimate.classes) <= MANY
+    size = max(4.0, 0.6 * min(MANY, len(estimate.classes)) + 2)
+    names = [short(printable(name)).replace("$", r"\$") for name in estimate.classes]
     figure = Figure((size + 1, size), dpi=150)
     axes = figure.subplots()
     shown = ConfusionMatrixDisplay(estimate.confusion, display_labels=names)
-    shown.plot(cmap="Blues", colorbar=False, xticks_rotation=45 if len(names) > 2 else 0, ax=axes)
+    rotation = 45 if len(names) > 2 else 0
+    # a text for each of 300 x 300 cells takes minutes and gigabytes
+    shown.plot(
+        cmap="Blues", colorbar=not few, include_values=few, xticks_rotation=rotation, ax=axes
+    )
     axes.set(xlabel="predicted", ylabel="true")
+    if not few:
+        axes.set(xticks=[], yticks=[])
     figure.savefig(path, bbox_inches="tight")

@@ -1,7 +1,6 @@
 """Prepare, cross-validate, train and estimate: every step through the package's own doors."""
 
 import argparse
-import json
 import os
 import shlex
 import tempfile
@@ -12,22 +11,23 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from fairseq_scl.criterions import metrics
 from fairseq_scl.data.beside_checkpoint import TOKENIZER, Prepared, read_prepared
 from fairseq_scl.data.rows import Choices, Rows
-from fairseq_scl.encoders import encoder_folder, import_model
+from fairseq_scl.encoders import encoder_folder
 from fairseq_scl.errors import UserError, printable
-from fairseq_scl.files import read_model, sha256
+from fairseq_scl.files import locked, read_model, sha256
 from fairseq_scl.finetuning.estimate import Estimate
 from fairseq_scl.finetuning.recipe import train_flags
-from fairseq_scl.finetuning.training import is_trained, train_all
+from fairseq_scl.finetuning.training import is_trained, train_all, updates
 from fairseq_scl.inference.calibration import calibrate
 from fairseq_scl.preparation.summary import count, split_lines
+from fairseq_scl.preparation.tables import UTF8, json_lines
 from fairseq_scl.reports.results import RESULT, Result
 
 if TYPE_CHECKING:
     from fairseq_scl.studies.evaluate import Tested
 
+LOCK = ".finetune.lock"
 FOLDS = 5
 MISTAKES = 5
 BATCH_SIZE = 64  # sentences, of the test set
@@ -65,6 +65,8 @@ def encoder_named(name: str) -> Path:
     Raises:
         UserError: if there is no such encoder.
     """
+    from fairseq_scl.encoders import import_model
+
     if (Path(name) / encoder_folder.TRAIN_FLAGS).is_file():
         return Path(name)
     source = import_model.source_folder(name)
@@ -187,7 +189,7 @@ def plan(
 
 
 def check(more: Sequence[str]) -> None:
-    """Refuse flags of fairseq-train that would take the run away from `finetune`.
+    """Refuse flags of fairseq-train that would take the run away from `finetune`, or never end.
 
     Raises:
         UserError: naming the flag.
@@ -197,6 +199,8 @@ def check(more: Sequence[str]) -> None:
             raise UserError(
                 f"{flag} after --: finetune itself says where a run lies and what it sees"
             )
+    if updates(["--max-update", "1", *more]) < 1:
+        raise UserError("--max-update after -- must be at least 1: fairseq takes 0 for no end")
 
 
 def announce(output: Path, runs: Plan, dry_run: bool) -> None:
@@ -242,13 +246,17 @@ def sentences_of(data: Path, seen: Iterable[Rows], split: str) -> list[Sequence[
     sentences: list[Sequence[str]] = []
     for rows in seen:
         source, numbers = rows.of(split)
-        lines = (data / "text" / f"{source}.jsonl").read_text(encoding="utf-8").splitlines()
-        sentences += [json.loads(lines[number]) for number in numbers]
+        path = data / "text" / f"{source}.jsonl"
+        lines = [line for _, line in json_lines(path, UTF8)]
+        if max(numbers, default=-1) >= len(lines):
+            raise UserError(f"{path} is damaged: {count(len(lines), 'row')} of {max(numbers) + 1}")
+        sentences += [lines[number] for number in numbers]
     return sentences
 
 
 def cross_validated(found: Estimate) -> dict:
     """What cross-validation has to say in `result.json`, where another run's test set would."""
+    from fairseq_scl.criterions import metrics
     from fairseq_scl.studies.evaluate import by_class
 
     scores = metrics.classification(found.confusion)
@@ -361,7 +369,8 @@ def finetune(
         announce(output, runs, dry_run)
     if dry_run:
         return Found(output, None, "nothing was trained", [])
-    train_all({**runs.folds, output: runs.model}, jobs, verbose)
-    for run in (*runs.folds, output):
-        use_head(run, head, BATCH_SIZE)
-    return measure(output, prepared, runs, heldout, verbose)
+    with locked(output / LOCK):
+        train_all({**runs.folds, output: runs.model}, jobs, verbose)
+        for run in (*runs.folds, output):
+            use_head(run, head, BATCH_SIZE)
+        return measure(output, prepared, runs, heldout, verbose)

@@ -68,7 +68,7 @@ def is_trained(folder: Path, flags: Sequence[str]) -> bool:
     Raises:
         UserError: if it holds that of others.
     """
-    if not (folder / TRAINED).is_file():
+    if not (folder / TRAINED).is_file() or not any(folder.glob("checkpoint*.pt")):
         return False
     before = (folder / TRAINED).read_text(encoding="utf-8").split("\n")
     if before != list(flags):

@@ -10,13 +10,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
-from scipy.optimize import root_scalar
-from scipy.special import softmax
 
 from fairseq_scl.data.beside_checkpoint import OfCheckpoint, read_fitted
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import Digest, sha256, write_text
-from fairseq_scl.inference import refitted_head
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +33,7 @@ class Calibration(OfCheckpoint):
         refit: sha256 of the refitted head that gives them; None for the trained one.
     """
 
-    temperature: Annotated[float, Field(gt=0)]
+    temperature: Annotated[float, Field(ge=1e-100, le=1e100)]  # so that no quotient overflows
     rows: PositiveInt
     fitted_on: Literal["valid", "folds"]
     refit: Digest | None = None
@@ -82,6 +79,8 @@ def read(checkpoint: Path) -> Calibration | None:
 
 def of_refit(checkpoint: Path) -> str | None:
     """What tells the refitted head beside a checkpoint from others; None without one."""
+    from fairseq_scl.inference import refitted_head
+
     if refitted_head.read(checkpoint) is None:
         return None
     return sha256(checkpoint.with_name(refitted_head.NAME))
@@ -107,6 +106,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     logits = np.asarray(logits, dtype=float)
     if not len(logits) or not np.isfinite(logits).all():
         raise ValueError("a temperature needs rows of finite logits")
+    from scipy.optimize import root_scalar  # not needed to predict
+    from scipy.special import softmax
+
     n, classes = logits.shape
     centred = logits - logits.mean(1, keepdims=True)
     spread = np.abs(centred).max()
@@ -129,6 +131,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """softmax(logits / T) over the classes, `(n, C)` float64."""
+    from scipy.special import softmax
+
     return softmax(np.asarray(logits, dtype=float) / temperature, axis=1)
 
 

@@ -13,17 +13,18 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from fairseq_scl.data import beside_checkpoint
 from fairseq_scl.encoders.shorten import shortened_lengths
 from fairseq_scl.encoders.tokenizers import Tokenizer, load_tokenizer
-from fairseq_scl.errors import NOT_FINITE, UserError, quiet
-from fairseq_scl.inference import calibration, refitted_head
+from fairseq_scl.errors import NOT_FINITE, UserError
 from fairseq_scl.preparation.tables import half_character
+
+if TYPE_CHECKING:  # torch takes a second, and a command's --help does without
+    from torch import Tensor
 
 UNSURE = "unsure"  # the label below a threshold
 END = 2  # </s> of every fairseq dictionary
@@ -94,13 +95,15 @@ class Classifier:
             UserError: for a row that is not what the model was trained on, naming it; for other
                 arguments that cannot be; if the model's outputs are not finite.
         """
+        import torch
+
         if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise UserError(f"batch_size {batch_size} must be a whole number, at least 1")
         self.check_threshold(threshold)
         cut = self.windows(rows, long)
         encoded = list(itertools.chain.from_iterable(cut))
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
-        outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        outputs: list[tuple[Tensor, Tensor]] = []
         for start in range(0, len(order), batch_size):
             outputs += self._run([encoded[i] for i in order[start : start + batch_size]])
         sorted_back = iter([outputs[place] for place in np.argsort(order)])
@@ -127,11 +130,11 @@ class Classifier:
         if UNSURE in self.classes:
             raise UserError(f"{self.run} has a class '{UNSURE}', which a threshold would give too")
 
-    def encode(self, rows: Iterable[str | Sequence[str]]) -> list[torch.Tensor]:
+    def encode(self, rows: Iterable[str | Sequence[str]]) -> "list[Tensor]":
         """Token ids of each row, `(length,)` int64, as training saw them."""
         return [ids for [ids] in self.windows(rows, "cut")]
 
-    def windows(self, rows: Iterable[str | Sequence[str]], long: str) -> list[list[torch.Tensor]]:
+    def windows(self, rows: Iterable[str | Sequence[str]], long: str) -> "list[list[Tensor]]":
         """Token ids of each row's windows, at least one; see `predict`."""
         if long not in ("cut", "windows"):
             raise UserError(f"long '{long}' must be cut or windows")
@@ -171,15 +174,19 @@ class Classifier:
             texts.append(text)
         return texts
 
-    def _framed(self, parts: Iterable[np.ndarray]) -> torch.Tensor:
+    def _framed(self, parts: Iterable[np.ndarray]) -> "Tensor":
         """One row's ids, with the special tokens around its sentences."""
+        import torch
+
         ids: list[int] = []
         for before, part in zip(self.before, parts, strict=True):
             ids += [*([] if before is None else [before]), *part.tolist(), END]
         return torch.tensor(ids)
 
-    def _run(self, rows: list[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _run(self, rows: "list[Tensor]") -> "list[tuple[Tensor, Tensor]]":
         """Logits and sentence vector of each row."""
+        import torch
+
         from fairseq_scl.criterions.sentence_prediction_scl import seen_by
 
         pad = self.model.encoder.dictionary.pad()
@@ -193,11 +200,11 @@ class Classifier:
         return list(zip(logits, embeddings, strict=True))
 
     def _prediction(
-        self, logits: torch.Tensor, embedding: torch.Tensor, threshold: float | None
+        self, logits: "Tensor", embedding: "Tensor", threshold: float | None
     ) -> Prediction:
         if not self.classes:
             return Prediction(logits[0].item(), {}, embedding.numpy(), logits.numpy())
-        probabilities = (logits / self.temperature).softmax(0).tolist()
+        probabilities = (logits.double() / self.temperature).softmax(0).tolist()
         label = self.classes[int(logits.argmax())]
         if threshold is not None and max(probabilities) < threshold:
             label = UNSURE
@@ -218,9 +225,11 @@ def load(path: str | Path, cpu: bool = False) -> Classifier:
     Raises:
         UserError: if something is missing or does not fit together.
     """
-    with quiet():
-        from fairseq_scl import plugin  # noqa: F401
-        from fairseq_scl.models import saved
+    import torch
+
+    from fairseq_scl import plugin  # noqa: F401
+    from fairseq_scl.inference import calibration, refitted_head
+    from fairseq_scl.models import saved
 
     path = Path(path)
     checkpoint = saved.checkpoint_of(path) if path.is_dir() else path

@@ -25,8 +25,11 @@ diagnostic set, with a model of MNLI).
 import argparse
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from os.path import samestat
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -169,9 +172,11 @@ def check(args: argparse.Namespace) -> None:
         return
     if args.output.suffix.lower() in (".tsv", ".gz", ".parquet", *SPREADSHEETS):
         raise UserError(f"--output {args.output}: the name must end in .csv or .jsonl")
-    if any(
-        args.output.is_file() and path.exists() and args.output.samefile(path) for path in files
-    ):
+    read = [path.stat() for path in files if path.exists()]
+    if args.input == "-":
+        with suppress(OSError):  # a stream in memory has no number
+            read.append(os.fstat(sys.stdin.fileno()))
+    if args.output.is_file() and any(samestat(args.output.stat(), one) for one in read):
         raise UserError(f"--output {args.output} is what is read; choose another name")
     if is_csv(args.output) and (args.embedding or args.neighbours):
         raise UserError(f"--output {args.output}: --embedding and --neighbours need a .jsonl")

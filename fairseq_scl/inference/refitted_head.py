@@ -18,7 +18,6 @@ from fairseq_scl.errors import UserError
 from fairseq_scl.files import sha256, write_text
 
 NAME = "refit.json"
-HEADS = ("trained", "refit")
 
 
 class Refit(OfCheckpoint):

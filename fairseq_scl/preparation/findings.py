@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from fairseq_scl.encoders.hugging_face import SPECIALS
+from fairseq_scl.encoders.families import SPECIALS
 from fairseq_scl.errors import UserError, short
 from fairseq_scl.preparation.glue import GLUE, unlike_published
 from fairseq_scl.preparation.tables import Table, file_kind

@@ -57,6 +57,8 @@ def read_records(path: Path, delimiter: str | None = None, encoding: str = UTF8)
     header = [name.strip() for name in next(rows, (0, []))[1]]
     if header in ([], [""]):
         raise UserError(f"{path} is empty")
+    if delimiter not in (None, ",") and len(header) == 1 and "," in header[0]:
+        raise UserError(f"{path}: one column, '{header[0]}'; is it --delimiter ','?")
     return Records(header, rows)
 
 

@@ -131,7 +131,7 @@ def check_encoding(encoding: str) -> None:
     """Refuse what is no encoding of text."""
     try:
         "".encode(encoding)
-    except LookupError:
+    except (LookupError, UnicodeError):
         raise UserError(f"--encoding {encoding}: no encoding of text that Python knows") from None
 
 
@@ -285,10 +285,17 @@ def csv_fields(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int,
         skipinitialspace=True,
         strict=True,
     )
+    columns, blank = 0, []
     try:
         for fields in reader:
-            if fields:
-                yield reader.line_num, fields
+            if not fields:
+                blank.append(reader.line_num)
+                continue
+            if columns == 1:  # a blank line is an empty cell, but after the last row
+                yield from ((number, [""]) for number in blank)
+            blank = []
+            columns = columns or len(fields)
+            yield reader.line_num, fields
     except csv.Error as error:
         raise UserError(f"{path}, row {reader.line_num}: not CSV ({error})") from None
 

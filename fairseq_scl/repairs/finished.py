@@ -3,7 +3,10 @@
 import functools
 import logging
 
-from fairseq_cli import train as fairseq_train
+from fairseq_scl.repairs.importing import quietly
+
+with quietly():
+    from fairseq_cli import train as fairseq_train
 
 logger = logging.getLogger(__name__)
 

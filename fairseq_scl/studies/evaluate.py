@@ -39,6 +39,7 @@ from tqdm import tqdm
 
 from fairseq_scl.criterions import metrics
 from fairseq_scl.data import manifest
+from fairseq_scl.data.beside_checkpoint import HEADS
 from fairseq_scl.errors import NOT_FINITE, UserError, first_line
 from fairseq_scl.files import new_file, parse_model, read_model, sha256, write_text
 from fairseq_scl.inference import calibration, refitted_head
@@ -74,6 +75,10 @@ def run(args: argparse.Namespace) -> None:
     from fairseq_scl import plugin  # noqa: F401  (knows what a checkpoint may hold)
     from fairseq_scl.models import saved
 
+    if args.batch_size < 1:
+        raise UserError(f"--batch-size {args.batch_size} must be at least 1")
+    if args.data is not None and not args.data.is_dir():
+        raise UserError(f"--data {args.data}: no such folder")
     found = [(folder, saved.checkpoint_of(folder)) for folder in args.runs]
     waiting = [folder for folder, path in found if not is_evaluated(folder, path, args.split)]
     for folder in tqdm(waiting, desc="evaluate", unit="run", disable=not waiting):
@@ -166,7 +171,7 @@ def evaluate(
         "updates": updates,
         "best_metric": cfg.checkpoint.best_checkpoint_metric,
         "valid": said.extra_state.best,
-        "head": refitted_head.HEADS[refitted],
+        "head": HEADS[refitted],
         "split": split,
         "test": tested and tested.metrics,
         "knn": knn,

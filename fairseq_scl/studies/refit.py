@@ -17,7 +17,7 @@ def use_head(run: Path, head: str, batch_size: int) -> None:
     What was measured with the other head is removed.
 
     Args:
-        head: one of `refitted_head.HEADS`.
+        head: one of `beside_checkpoint.HEADS`.
 
     Raises:
         UserError: if it cannot be fitted.

@@ -11,14 +11,10 @@ leaves failed.json and does not stop the others, a killed study goes on when it 
 Side by side on one machine: hydra/launcher=joblib hydra.launcher.n_jobs=2. On SLURM:
 hydra/launcher=submitit_slurm hydra.launcher.partition=NAME. See configs/finetune.yaml.
 """
-# ruff: noqa: E402
-
-import logging
-
-logging.basicConfig(level=logging.WARNING)  # else fairseq's import does, at DEBUG
 
 import copy
 import json
+import logging
 import shutil
 import sys
 import time

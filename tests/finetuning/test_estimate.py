@@ -3,11 +3,14 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fairseq_scl.finetuning.estimate import Estimate, picture
+from fairseq_scl.finetuning.command import told
+from fairseq_scl.finetuning.estimate import MANY, Estimate, picture
+from fairseq_scl.finetuning.finetune import Found
 
 
 @st.composite
@@ -65,3 +68,32 @@ def test_the_picture_is_written_whatever_the_classes_are_called(tmp_path):
     made = Estimate(names, np.array([0, 1, 2]), np.eye(3)[[0, 1, 1]])
     picture(made, tmp_path / "confusion.png")
     assert min(Image.open(tmp_path / "confusion.png").size) > 300
+
+
+@pytest.mark.parametrize("count", [MANY, MANY + 1, 800])
+def test_the_picture_of_many_classes_has_no_more_pixels(tmp_path, count):
+    rows = np.arange(2 * count) % count
+    made = Estimate([f"class {i}" for i in range(count)], rows, np.eye(count)[rows // 2])
+    picture(made, tmp_path / "confusion.png")
+    assert max(Image.open(tmp_path / "confusion.png").size) < 4000
+
+
+def test_of_many_classes_the_report_shows_what_is_confused_most(tmp_path):
+    names = [f"class {i:03}" for i in range(40)]
+    labels = np.repeat(np.arange(40), 3)
+    said = labels.copy()
+    said[:3], said[3:5], said[6] = 39, 7, 8
+    shown = told(Found(tmp_path, Estimate(names, labels, np.eye(40)[said]), "", [["a"]] * 120))
+    assert "the 30 classes of 40 with the lowest F1" in shown
+    assert "  3 class 000, labelled class 039\n  2 class 001, labelled class 007\n" in shown
+    assert "  1 class 002, labelled class 008\n\n" in shown and "class 038" not in shown
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J\x1b]0;title\x07", "a\nb", "\u202eabc", "x" * 5000])
+def test_what_is_printed_is_safe_for_a_terminal(tmp_path, text):
+    labels = np.array([0, 1, 0, 1])
+    estimate = Estimate([text, "other"], labels, np.eye(2)[1 - labels])
+    (tmp_path / "my run").mkdir()
+    shown = told(Found(tmp_path / "my run", estimate, "4 rows", [[text]] * 4))
+    assert all(line.isprintable() and len(line) < 1000 for line in shown.split("\n"))
+    assert f"fairseq-scl predict '{tmp_path}/my run' FILE.csv" in shown

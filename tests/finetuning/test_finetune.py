@@ -12,9 +12,10 @@ from conftest import PACKAGE, configure, last_validation
 from fairseq_scl import load
 from fairseq_scl.cli import main
 from fairseq_scl.errors import UserError
+from fairseq_scl.files import locked
 from fairseq_scl.finetuning.command import better_untrained
 from fairseq_scl.finetuning.estimate import Estimate
-from fairseq_scl.finetuning.finetune import Found, finetune, number_of_folds, probed
+from fairseq_scl.finetuning.finetune import LOCK, Found, finetune, number_of_folds, probed
 from fairseq_scl.finetuning.training import changed, updates
 from fairseq_scl.inference import calibration, refitted_head
 from fairseq_scl.models import saved
@@ -171,6 +172,44 @@ def test_flags_that_take_the_run_away_are_refused_before_anything_is_made(call, 
     with pytest.raises(UserError, match=f"{flag} after --: finetune itself says"):
         call(table, "--", flag, "there", short=())
     assert sorted(tmp_path.iterdir()) == [table]
+
+
+@pytest.mark.parametrize("flag", ["--max-update=0", "--max-update=-3"])
+def test_a_training_without_end_is_refused(call, tmp_path, flag):
+    table = write(tmp_path / "comments.csv")
+    with pytest.raises(UserError, match="--max-update after -- must be at least 1"):
+        call(table, "--", flag, short=())
+    with pytest.raises(UserError, match="--seed -1 must be at least 0"):
+        call(table, "--seed", "-1")
+    assert sorted(tmp_path.iterdir()) == [table]
+
+
+@pytest.mark.integration
+def test_only_a_line_feed_ends_a_line(call, tmp_path, capsys):
+    rows = [row._replace(sentences=(f"a\u2028b\x85c {row.sentences[0]}",)) for row in ROWS]
+    table = write(tmp_path / "comments.csv", rows)
+    call(table, "--test", table)
+    assert "in truth" in capsys.readouterr().out
+    text = tmp_path / "model" / "data" / "text" / "test.jsonl"
+    text.write_bytes(text.read_bytes()[:100].rpartition(b"\n")[0])
+    with pytest.raises(UserError, match="test.jsonl") as raised:
+        call(table, "--test", table)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.integration
+def test_two_finetunings_of_one_folder_do_not_mix(call, tmp_path):
+    table = write(tmp_path / "comments.csv")
+    call(table, "--folds", 0)
+    with (
+        locked(tmp_path / "model" / LOCK),
+        pytest.raises(UserError, match="model is in use by another process"),
+    ):
+        call(table, "--folds", 0, "--head", "refit")
+    assert not (tmp_path / "model" / refitted_head.NAME).exists()
+    (tmp_path / "model" / "checkpoint_last.pt").unlink()  # trained anew
+    call(table, "--folds", 0)
+    assert (tmp_path / "model" / "checkpoint_last.pt").is_file()
 
 
 def found_with(probe, refit, wrong=1):

@@ -127,7 +127,12 @@ def test_it_is_written_for_one_checkpoint(tmp_path):
     assert calibration.read(checkpoint) == made
     checkpoint.write_bytes(b"other weights")
     assert calibration.read(checkpoint) is None
-    for key, value in (("temperature", 0), ("temperature", "1"), ("fitted_on", "test")):
+    for key, value in (
+        ("temperature", 0),
+        ("temperature", 1e-300),
+        ("temperature", "1"),
+        ("fitted_on", "test"),
+    ):
         (tmp_path / calibration.NAME).write_text(json.dumps(told | {key: value}))
         with pytest.raises(UserError, match=rf"calibration.json: {key}: "):
             calibration.read(checkpoint)

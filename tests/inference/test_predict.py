@@ -297,6 +297,15 @@ def test_standard_input_is_read_in_windows(trained, loaded, monkeypatch, capsys)
     )
 
 
+def test_standard_input_is_not_overwritten(trained, tmp_path, monkeypatch):
+    (tmp_path / "in.csv").write_text("a joy\n")
+    with open(tmp_path / "in.csv") as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        with pytest.raises(UserError, match="is what is read"):
+            main(["predict", str(trained), "--output", str(tmp_path / "in.csv")])
+    assert (tmp_path / "in.csv").read_text() == "a joy\n"
+
+
 def test_the_command_writes_a_whole_file_or_none(trained, tmp_path):
     (tmp_path / "in.txt").write_text("fine\nwith a\ttab\n")
     output = tmp_path / "new" / "labels.jsonl"

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from fairseq_scl.errors import UserError
 from fairseq_scl.preparation import tables
 from fairseq_scl.preparation.glue import GLUE, glue_tables, unlike_published
+from fairseq_scl.preparation.records import read_records
 from fairseq_scl.preparation.tables import Columns, file_table, read_file
 
 GLUE_DIR = SHARED / "glue"
@@ -426,6 +427,14 @@ def test_blank_lines_are_no_rows(tmp_path, name):
     lines = [row.line for row in read_file(path, SINGLE)]
     assert len(lines) == 2
     assert lines[1] - lines[0] == 2
+
+
+def test_a_blank_line_of_one_column_is_an_empty_cell(tmp_path):
+    path = write(tmp_path / "a.csv", "sentence\n\nOne.\n\n\nTwo.\n\n")
+    rows = read_file(path, SINGLE)
+    assert [row.sentences[0] for row in rows] == ["", "One.", "", "", "Two."]
+    assert [row.line for row in rows] == [2, 3, 4, 5, 6]
+    assert [values for _, values in read_records(path).rows] == [[s] for (_, (s,), _) in rows]
 
 
 @pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1e"])
