@@ -295,14 +295,14 @@ def validation(cfg, task):
 
 def as_before(model, cfg) -> bool:
     """Give a model its encoder's weights of before training; say so if they are gone."""
-    from fairseq import checkpoint_utils
+    from fairseq_scl.models import saved
 
     path = cfg.checkpoint.finetune_from_model
     if not path or not Path(path).is_file():
         log.warning(f"no probe: the encoder before training, {path or 'none'}, is not there")
         return False
     try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(path)
+        state = saved.read_lazily(path)  # its configuration, a second for Hydra, is not needed
         model.load_state_dict(state["model"], model_cfg=cfg.model)  # as fairseq's trainer does
     except (UserError, Exception) as error:  # torch and fairseq raise whatever they like
         why = first_line(error).removeprefix("fairseq-scl: error: ")
