@@ -215,7 +215,8 @@ def save_checkpoint(model, options: argparse.Namespace, path: Path) -> None:
     """Write `model` as a fairseq checkpoint of 0 updates."""
     history = {"num_updates": 0, "optimizer_name": "", "lr_scheduler_state": {}}
     state = {
-        "args": options,
+        # not a namespace in "args", which fairseq gives to Hydra, 0.7 s, each time it is loaded
+        "cfg": {"model": vars(options)},
         "model": model.state_dict(),
         "optimizer_history": [history],
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},

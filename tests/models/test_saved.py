@@ -187,7 +187,7 @@ def test_an_encoder_of_other_options_is_not_imported(encoder, tmp_path, name, va
     shutil.copytree(encoder, tmp_path / "encoder")
     (tmp_path / "encoder" / "train_flags.txt").unlink()
     state = torch.load(encoder / "model.pt", weights_only=True)
-    setattr(state["args"], name, value)
+    state["cfg"]["model"][name] = value
     torch.save(state, tmp_path / "encoder" / "model.pt")
     told = ended(["import-model", str(tmp_path / "encoder"), str(tmp_path / "out")])
     assert "model.pt: not a" in told and (name in told or name == "arch")
