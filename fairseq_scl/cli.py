@@ -15,6 +15,7 @@ from fairseq_scl.errors import NO_FAIRSEQ, UserError, explained, quiet, signal_o
 
 COMMANDS = {
     "finetune": ("finetuning.command", "from a table of sentences to a model and an estimate"),
+    "predict": ("inference.predict", "label sentences with a fine-tuned model"),
     "import-model": ("encoders.import_model", "turn a Hugging Face encoder into a fairseq one"),
     "prepare": ("preparation.prepare", "turn labelled sentences into fairseq's binarized data"),
     "back-translate": (
@@ -26,7 +27,6 @@ COMMANDS = {
     "verify": ("data.manifest", "check that a run used the rows that its manifest says"),
     "study": ("studies.command", "the paper's tables: many runs, each made once"),
     "evaluate": ("studies.evaluate", "test a run's best checkpoint"),
-    "predict": ("inference.predict", "label sentences with a fine-tuned model"),
     "export": ("export.command", "turn a fine-tuned model into a Hugging Face one"),
     "report": ("reports.report", "a table of evaluated runs"),
     "plot": ("reports.plot", "pictures of evaluated runs: embeddings, curves, N, noise"),
@@ -37,6 +37,8 @@ PACKAGE = Path(__file__).parent  # for --user-dir; it also holds configs/
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand named first in `arguments` (default: the command line)."""
+    # threads that spin while they wait take the cores from whatever else runs
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         try:
@@ -95,12 +97,11 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"nothing is given after {before} but an empty text")
     parser = Parser(
         prog="fairseq-scl",
-        description="Supervised contrastive fine-tuning: what surrounds fairseq-train.",
+        description="Fine-tune encoders of text with a supervised contrastive loss, and use them. "
+        "Start with: fairseq-scl finetune --help",
     )
     parser.add_argument("--version", action="version", version=version("fairseq-scl"))
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    subparsers.add_parser("train", help="fairseq-train with the plugin, from any folder")
-    subparsers.add_parser("user-dir", help="print the plugin's folder, for --user-dir")
     for name, (module, summary) in COMMANDS.items():
         # the module of another command is not imported, some take seconds
         if arguments[:1] == [name]:
@@ -114,6 +115,8 @@ def run(arguments: list[str]) -> None:
             subparser.set_defaults(run=implementation.run)
         else:
             subparsers.add_parser(name, help=summary)
+    subparsers.add_parser("train", help="fairseq-train with the plugin, from any folder")
+    subparsers.add_parser("user-dir", help="print the plugin's folder, for --user-dir")
     if arguments[:1] in TAKE_FLAGS:
         at = arguments.index("--") if "--" in arguments else len(arguments)
         args = parser.parse_args(arguments[:at])

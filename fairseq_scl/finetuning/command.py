@@ -9,13 +9,14 @@ size are chosen by encoder and number of rows ('fairseq-scl recipe' prints them)
 command that runs is printed. Flags of fairseq-train after '--' win.
 
 With --test, the model is tested on it, once. Without, cross-validation says how good such a model
-is to be expected: K times, all rows but one of K parts are trained on, and that part is tested;
-then the model is trained on all rows. With --valid, the state that is best on it is kept, of four
-on the way; without, the last one counts. A second call goes on where the first was stopped. Where a
-logistic regression on the encoder before training does better on the same rows, a line says so.
+is to be expected: the rows are split into K parts, and each part is tested by a model that was
+trained on the others; then the model is trained on all rows. With --valid, the state that is best
+on it is kept, of four during the training; without, the last one counts. A second call goes on
+where the first was stopped. Where a logistic regression on the encoder before training does better
+on the same rows, a line says so.
 
-40 rows take two to three minutes on two cores, most of it for cross-validation: --folds 0 leaves
-that out.
+40 rows take two to three minutes on two free cores, most of it for cross-validation: --folds 0
+leaves that out. DIR/folds holds the models of cross-validation; it may be removed at the end.
 """
 
 import argparse
@@ -42,17 +43,19 @@ FIRST_ROWS = 100  # in which columns are looked for
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("train", metavar="TRAIN", type=Path, help="labelled sentences")
+    parser.add_argument("train", metavar="TRAIN", type=Path, help="table of labelled sentences")
     parser.add_argument("--valid", type=Path, metavar="FILE", help="to choose the best state by")
     parser.add_argument("--test", type=Path, metavar="FILE", help="to test the model on")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", required=True, help="receives the model"
     )
     parser.add_argument(
-        "--sentence", metavar="COLUMN", help="default: found, or told what there is"
+        "--sentence",
+        metavar="COLUMN",
+        help="default: found; in doubt the command stops and lists the columns",
     )
     parser.add_argument("--sentence2", metavar="COLUMN", help="for sentence pairs")
-    parser.add_argument("--label", metavar="COLUMN", help="default: found, or told what there is")
+    parser.add_argument("--label", metavar="COLUMN", help="default: found, as --sentence")
     parser.add_argument(
         "--delimiter", metavar="C", help="between the fields of a .csv, or 'tab' (default: ,)"
     )
@@ -63,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--encoder",
         metavar="NAME",
         default="minilm",
-        help="'minilm', 'mpnet', a Hugging Face, fairseq or imported folder, or a name on the hub "
-        "(default: %(default)s)",
+        help="'minilm' or 'mpnet', both for English, a Hugging Face, fairseq or imported folder, "
+        "or a name on the hub (default: %(default)s)",
     )
     parser.add_argument(
         "--loss",
@@ -88,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="default: %(default)s")
     parser.add_argument(
-        "--jobs", type=int, metavar="J", help="runs side by side (default: the cores; 1 on a GPU)"
+        "--jobs", type=int, metavar="J", help="trainings at once (default: the cores; 1 on a GPU)"
     )
     parser.add_argument("--cpu", action="store_true", default=None, help="leave a GPU alone")
     parser.add_argument(
@@ -177,9 +180,9 @@ def better_untrained(found: Found) -> list[str]:
     accuracy = found.estimate.accuracy + 1e-9  # shares of the same rows, summed in another order
     if found.probe <= accuracy:
         return []
-    line = f"a logistic regression on the encoder before training is better: {found.probe:.1%}"
+    line = f"without fine-tuning, a logistic regression on the encoder is better: {found.probe:.1%}"
     if found.refit is not None and found.refit > accuracy:
-        line += f"; --head refit, on the encoder after training: {found.refit:.1%}"
+        line += f"; with --head refit the tuned model has {found.refit:.1%}"
     return [line]
 
 

@@ -21,11 +21,13 @@ class Estimate:
         classes: in the order of their ids.
         labels: the true class ids, `(rows,)` int64.
         logits: what the model says, `(rows, classes)` float.
+        temperature: what divides them for probabilities; see `calibration`.
     """
 
     classes: Sequence[str]
     labels: np.ndarray
     logits: np.ndarray
+    temperature: float = 1.0
 
     @property
     def said(self) -> np.ndarray:
@@ -34,8 +36,8 @@ class Estimate:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """How sure the model is of what it says, `(rows,)`, before any calibration."""
-        return probabilities_of(self.logits).max(1)
+        """How sure the model is of what it says, `(rows,)`, as `predict` gives it."""
+        return probabilities_of(self.logits, self.temperature).max(1)
 
     @property
     def accuracy(self) -> float:

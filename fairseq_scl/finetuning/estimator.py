@@ -43,6 +43,7 @@ class Parameters(BaseModel):
     batch_size: PositiveInt | None
     random_state: Annotated[int, Field(ge=0, lt=1 << 32)]
     cpu: bool | None
+    verbose: bool = False
 
 
 class Saved(BaseModel):
@@ -83,6 +84,7 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         updates, learning_rate, batch_size: default: the recipe's, by encoder and number of rows.
         random_state: the seed of the head, the dropout and the order of batches.
         cpu: leave a GPU alone; default: where there is none.
+        verbose: print the command that trains, and show its progress.
 
     Attributes:
         classes_: the labels, `(classes,)`, sorted.
@@ -100,6 +102,7 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         batch_size: int | None = None,
         random_state: int = 1,
         cpu: bool | None = None,
+        verbose: bool = False,
     ):
         self.encoder = encoder
         self.scl_weight = scl_weight
@@ -111,6 +114,7 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.random_state = random_state
         self.cpu = cpu
+        self.verbose = verbose
 
     def fit(self, texts: Iterable, labels: Iterable) -> "SclClassifier":
         """Fine-tune.
@@ -135,6 +139,8 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 Row(number, parts, str(label))
                 for number, (parts, label) in enumerate(zip(sentences, found, strict=True), 1)
             ]
+            if rows and all(row.sentences[1:] == (row.label,) for row in rows):
+                raise UserError("the second text of each row is its label; give the texts alone")
             run = Path(folder, "run")
             finetune(
                 {"train": Table("the rows to fit", lambda: rows)},
@@ -145,7 +151,7 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 seed=chosen.random_state,
                 cpu=chosen.cpu,
                 more=flags(chosen),
-                verbose=False,
+                verbose=chosen.verbose,
             )
             kept = [saved.checkpoint_of(run), run / refitted_head.NAME]
             kept += sorted((run / "inference").rglob("*"))
@@ -158,7 +164,11 @@ class SclClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return self.classes_[said]
 
     def predict_proba(self, texts: Iterable) -> np.ndarray:
-        """The probability of each class, in the order of `classes_`: `(rows, classes)` float64."""
+        """The probability of each class, in the order of `classes_`: `(rows, classes)` float64.
+
+        As the model gives it: a temperature, as the command fits on the parts of cross-validation,
+        is scikit-learn's `CalibratedClassifierCV` to fit.
+        """
         check_is_fitted(self)
         names = [str(label) for label in self.classes_]
         said = self._predictions(texts)

@@ -5,6 +5,7 @@ import os
 import shlex
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,12 +15,12 @@ from tqdm import tqdm
 from fairseq_scl.data.beside_checkpoint import TOKENIZER, Prepared, read_prepared
 from fairseq_scl.data.rows import Choices, Rows
 from fairseq_scl.encoders import encoder_folder
-from fairseq_scl.errors import UserError, printable
+from fairseq_scl.errors import UserError, printable, short
 from fairseq_scl.files import locked, read_model, sha256
 from fairseq_scl.finetuning.estimate import Estimate
 from fairseq_scl.finetuning.recipe import train_flags
 from fairseq_scl.finetuning.training import is_trained, train_all, updates
-from fairseq_scl.inference.calibration import calibrate
+from fairseq_scl.inference import calibration
 from fairseq_scl.preparation.summary import count, split_lines
 from fairseq_scl.preparation.tables import UTF8, json_lines
 from fairseq_scl.reports.results import RESULT, Result
@@ -206,7 +207,7 @@ def check(more: Sequence[str]) -> None:
 def announce(output: Path, runs: Plan, dry_run: bool) -> None:
     """Print the command of the model, of a dry run those of the folds too."""
     if not dry_run and is_trained(output, runs.model):
-        print(f"{output} is trained already\n")
+        print(f"{output} is trained already, and measured again\n")
         return
     user_dir = ["--user-dir", str(Path(__file__).parent.parent)]
     for flags in (*runs.folds.values(), runs.model) if dry_run else (runs.model,):
@@ -293,7 +294,7 @@ def measure(output: Path, prepared: Prepared, runs: Plan, heldout: str, verbose:
         parts.append(evaluate(run, "test", BATCH_SIZE)["test"])
     if folds:
         found = estimate(parts, classes)
-        calibrate(saved.checkpoint_of(output), found.logits, found.labels, "folds")
+        calibration.calibrate(saved.checkpoint_of(output), found.logits, found.labels, "folds")
         measured = cross_validated(found)
     own = "test" if heldout == "test" else None
     of_model = evaluate(output, own, BATCH_SIZE, measured, with_probe=bool(heldout))
@@ -307,11 +308,22 @@ def measure(output: Path, prepared: Prepared, runs: Plan, heldout: str, verbose:
         over = count(prepared.splits["train"].rows, "row")
         basis = f"{len(folds)}-fold cross-validation over {over}"
     else:
-        return Found(output, None, "no estimate: there is nothing to test on", [])
+        return Found(output, None, f"no estimate: {why_none(prepared)}", [])
+    if fitted := calibration.read(saved.checkpoint_of(output)):
+        found = replace(found, temperature=fitted.temperature)
     split = heldout or "test"
     sentences = sentences_of(output / "data", (Rows(output / "data", each) for each in seen), split)
     shares = [probed(folds or [output], name, split) for name in PROBES]
     return Found(output, found, basis, sentences, *shares)
+
+
+def why_none(prepared: Prepared) -> str:
+    """Why there was nothing to test on."""
+    counts = prepared.splits["train"].counts or ()
+    for name, rows in zip(prepared.classes or (), counts, strict=False):
+        if rows == 1:
+            return f"cross-validation needs two rows of each class, and '{short(name)}' has one"
+    return "--folds 0, and neither --valid nor --test"
 
 
 def finetune(

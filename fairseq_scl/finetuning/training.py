@@ -111,6 +111,7 @@ def updates(flags: Sequence[str]) -> int:
 def start(flags: Sequence[str], threads: int) -> subprocess.Popen:
     """Start fairseq-train with the plugin."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in cli.main
     return subprocess.Popen(
         [sys.executable, "-m", "fairseq_scl.cli", "train", *flags],
         stdout=subprocess.PIPE,

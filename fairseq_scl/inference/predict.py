@@ -4,8 +4,8 @@ INPUT is a .tsv, .csv, .jsonl, .json or .parquet with named columns, a .txt (or 
 ending) with a sentence a line (for pairs, a tab between the two), or '-', standard input. Each row
 becomes a JSON object on a line of its own, in the order of the input: {"label": ...,
 "probabilities": {...}}. With --output NAME.csv it is a spreadsheet: all columns of the input, then
-label and probability (both predicted_... if the input has one of them already). Rows are read and
-written 1,024 at a time.
+label and probability (predicted_label and predicted_probability if the input has one of them).
+Rows are read and written 1,024 at a time.
 
     echo "a joy to watch" | fairseq-scl predict checkpoints/sst2-20-draw1
     fairseq-scl predict checkpoints/sst2-20-draw1 reviews.csv --sentence text --output labels.jsonl
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sentence",
         metavar="COLUMN",
-        help="default: 'sentence', or the only column that holds text",
+        help="default: 'sentence', or found as 'finetune' finds it",
     )
     parser.add_argument("--sentence2", metavar="COLUMN", help="for sentence pairs")
     parser.add_argument(
@@ -170,7 +170,7 @@ def check(args: argparse.Namespace) -> None:
         raise UserError("--delimiter is for a .csv")
     if args.output is None:
         return
-    if args.output.suffix.lower() in (".tsv", ".gz", ".parquet", *SPREADSHEETS):
+    if args.output.suffix.lower() in (".tsv", ".gz", ".json", ".parquet", *SPREADSHEETS):
         raise UserError(f"--output {args.output}: the name must end in .csv or .jsonl")
     read = [path.stat() for path in files if path.exists()]
     if args.input == "-":

@@ -13,6 +13,7 @@ from fairseq_scl.preparation.tables import (
     check_encoding,
     csv_fields,
     delimiter_in,
+    fields_told,
     json_array,
     json_lines,
     lines,
@@ -75,7 +76,7 @@ def _csv(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int, list]
         if len(fields) != len(header):
             if hint := delimiter_hint(header):
                 raise UserError(f"{path}: {hint}")
-            told = f"{len(fields)} fields, there are {len(header)} columns"
+            told = fields_told(fields, header, delimiter)
             raise UserError(f"{path}, row {number}: {told}")
         yield number, fields
 

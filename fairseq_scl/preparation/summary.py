@@ -26,7 +26,18 @@ def split_lines(split: str, prepared: Prepared) -> list[str]:
     """What a split holds, and below it what may be amiss."""
     entry = prepared.splits[split]
     told = f"{split}: {count(entry.rows, 'row')}; {labels(entry, prepared.classes)}"
-    return [told, *(f"    {note}" for note in notes(entry, prepared.max_length))]
+    found = notes(entry, prepared.max_length)
+    if split == "train":
+        found += [f"classes {names} differ only in case" for names in alike(prepared.classes or [])]
+    return [told, *(f"    {note}" for note in found)]
+
+
+def alike(classes: list[str]) -> list[str]:
+    """The classes that are the same but for case, together."""
+    by_name: dict[str, list[str]] = {}
+    for name in classes:
+        by_name.setdefault(name.casefold(), []).append(short(name))
+    return [" and ".join(names) for names in by_name.values() if len(names) > 1]
 
 
 def labels(entry: PreparedSplit, classes: list[str] | None) -> str:

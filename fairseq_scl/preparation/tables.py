@@ -267,13 +267,20 @@ def read_csv(
     sentences, label = column_indices(path, header, columns)
     for number, fields in rows:
         if len(fields) != len(header):
-            told = f"{len(fields)} fields, there are {len(header)} columns"
+            told = fields_told(fields, header, delimiter)
             raise UserError(f"{path}, row {number}: {told}")
         yield Row(
             number,
             tuple(fields[i].strip() for i in sentences),
             None if label is None else fields[label].strip(),
         )
+
+
+def fields_told(fields: Sequence[str], header: Sequence[str], delimiter: str) -> str:
+    """What is wrong with a row of more or fewer fields than there are columns."""
+    hint = f"; quote a text that holds '{delimiter}'" if len(fields) > len(header) else ""
+    columns = f"are {len(header)} columns" if len(header) != 1 else "is 1 column"
+    return f"{len(fields)} fields, there {columns}{hint}"
 
 
 def csv_fields(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:

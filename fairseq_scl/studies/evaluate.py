@@ -44,7 +44,7 @@ from fairseq_scl.errors import NOT_FINITE, UserError, first_line
 from fairseq_scl.files import new_file, parse_model, read_model, sha256, write_text
 from fairseq_scl.inference import calibration, refitted_head
 from fairseq_scl.reports import tensorboard
-from fairseq_scl.reports.results import EMBEDDINGS, RESULT, Result
+from fairseq_scl.reports.results import EMBEDDINGS, PERCENT, RESULT, Result
 from fairseq_scl.studies import probe
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,14 @@ def run(args: argparse.Namespace) -> None:
     waiting = [folder for folder, path in found if not is_evaluated(folder, path, args.split)]
     for folder in tqdm(waiting, desc="evaluate", unit="run", disable=not waiting):
         evaluate(folder, args.split, args.batch_size, data=args.data)
+    for folder in args.runs:
+        print(f"{folder}: {args.split}: {figures(read_model(folder / RESULT, Result))}")
+
+
+def figures(result: Result) -> str:
+    """The main figures of a test, in a line."""
+    known = [name for name in PERCENT if name in (result.test or {})]
+    return ", ".join(f"{name} {(result.test or {})[name]:.1f}" for name in known)
 
 
 def is_evaluated(folder: Path, checkpoint: Path, split: str | None) -> bool:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from conftest import PACKAGE
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -150,6 +151,7 @@ def test_a_search_and_a_pipeline_run_over_it(untrained):
         (["a", "b"], None, "labels must be .* not NoneType"),
         ([("a",) * 3] * 2, ["x", "y"], "row 1: 3 texts; one, or two of a pair"),
         ([(), ()], ["x", "y"], "row 1: 0 texts"),
+        (pd.DataFrame({"a": ["a", "b"], "b": ["x", "y"]}), ["x", "y"], "second text .* its label"),
         (["a", ("b", "c")], ["x", "y"], "row 2: 2 sentences, the first row has 1"),
         (["a", "b"], ["x", "x"], "class"),
         ([], [], "no rows"),
@@ -240,6 +242,13 @@ def test_new_texts_are_read_as_those_of_fit(fitted):
 
 
 @pytest.mark.integration
+def test_probabilities_can_be_calibrated(untrained):
+    calibrated = CalibratedClassifierCV(untrained, cv=2).fit(TEXTS, LABELS)
+    probabilities = calibrated.predict_proba(NEW)
+    assert probabilities.shape == (2, 2) and np.allclose(probabilities.sum(1), 1)
+
+
+@pytest.mark.integration
 def test_folds_can_run_side_by_side(untrained):
     search = GridSearchCV(untrained, {"scl_weight": [0.0, 0.9]}, cv=2, n_jobs=2)
     scores = search.fit(TEXTS, LABELS).cv_results_["mean_test_score"]
@@ -248,6 +257,13 @@ def test_folds_can_run_side_by_side(untrained):
         for weight in (0.0, 0.9)
     ]
     assert scores.tolist() == alone
+
+
+@pytest.mark.integration
+def test_what_fit_does_can_be_seen(untrained, capfd):
+    clone(untrained).set_params(verbose=True).fit(TEXTS, LABELS)
+    told = capfd.readouterr()
+    assert "fairseq-train " in told.out and "train: 100%" in told.err
 
 
 @pytest.mark.integration

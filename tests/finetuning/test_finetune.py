@@ -62,7 +62,8 @@ def test_a_table_becomes_a_model_an_estimate_and_predictions(call, tmp_path, cap
     call(table, "--folds", 2, "--jobs", 2)  # nothing is trained twice
     assert {path: path.stat().st_mtime_ns for path in model.rglob("checkpoint*.pt")} == stamps
     again = capsys.readouterr().out
-    assert "fairseq-train" not in again and f"{model} is trained already" in again
+    assert "fairseq-train" not in again
+    assert f"{model} is trained already, and measured again\n" in again
     assert told.endswith(again[again.index("accuracy") :])
     assert told.startswith(
         "sentences: comment; labels: topic\ntrain: 40 rows; negative 18, positive 22\n\n"
@@ -222,8 +223,8 @@ def found_with(probe, refit, wrong=1):
 @pytest.mark.parametrize(
     ("probe", "refit", "told"),
     [
-        (1.0, 0.5, "a logistic regression on the encoder before training is better: 100.0%"),
-        (1.0, 0.9, "is better: 100.0%; --head refit, on the encoder after training: 90.0%"),
+        (1.0, 0.5, "without fine-tuning, a logistic regression on the encoder is better: 100.0%"),
+        (1.0, 0.9, "is better: 100.0%; with --head refit the tuned model has 90.0%"),
         (0.75, 1.0, None),
         (0.5, 0.5, None),
         (None, None, None),
@@ -232,6 +233,29 @@ def found_with(probe, refit, wrong=1):
 def test_a_better_probe_is_told_in_a_line(probe, refit, told):
     lines = better_untrained(found_with(probe, refit))
     assert lines == [] if told is None else len(lines) == 1 and lines[0].endswith(told)
+
+
+@pytest.mark.integration
+def test_a_class_of_one_row_is_why_there_is_no_estimate(call, tmp_path, capsys):
+    table = write(tmp_path / "comments.csv", [*ROWS, ROWS[0]._replace(label="Positive")])
+    call(table)
+    told = capsys.readouterr().out
+    assert "no estimate: cross-validation needs two rows of each class, and 'Positive' has" in told
+    assert "\n    classes Positive and positive differ only in case\n" in told
+
+
+@pytest.mark.integration
+def test_the_surest_mistakes_are_as_sure_as_predict_says(call, encoder, tmp_path):
+    table = write(tmp_path / "comments.csv")
+    columns = Columns(("comment",), "topic", must_have_label=True)
+    tables = {name: file_table(table, columns) for name in ("train", "valid", "test")}
+    call(table, "--valid", table, "--test", table)
+    model = tmp_path / "model"
+    found = finetune(tables, model, encoder=str(encoder), more=SHORT[1:], verbose=False)
+    said = load(model).predict([row.sentences[0] for row in ROWS])
+    sure = [max(one.probabilities.values()) for one in said]
+    assert found.estimate.temperature == load(model).temperature != 1
+    assert np.allclose(found.estimate.probabilities, sure, atol=1e-5)
 
 
 def test_without_an_estimate_nothing_is_better():

@@ -761,7 +761,8 @@ def test_too_few_fields(tmp_path, name, told):
 
 def test_an_unquoted_comma_is_refused(tmp_path):
     path = write(tmp_path / "a.csv", "sentence,label\nOne, two.,1\n")
-    assert message(read_file, path, SINGLE) == f"{path}, row 2: 3 fields, there are 2 columns"
+    told = "3 fields, there are 2 columns; quote a text that holds ','"
+    assert message(read_file, path, SINGLE) == f"{path}, row 2: {told}"
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,13 @@ def test_it_is_evaluated_by_a_process_of_its_own(unvalidated, tmp_path):
     assert result_of(run)["test"] == result_of(unvalidated)["test"]
 
 
+def test_what_was_measured_is_printed(unvalidated, capsys):
+    main(["evaluate", str(unvalidated)])
+    accuracy = json.loads((unvalidated / "result.json").read_text())["test"]["accuracy"]
+    told = capsys.readouterr().out
+    assert told.startswith(f"{unvalidated}: test: accuracy {accuracy:.1f}, mcc ")
+
+
 def test_a_report_of_runs_without_validation_has_no_top_3(unvalidated, tmp_path, capsys):
     shutil.copytree(unvalidated, tmp_path / "run")
     main(["report", str(tmp_path)])
