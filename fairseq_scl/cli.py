@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fairseq_scl.errors import NO_FAIRSEQ, UserError, explained, quiet, signal_of, tidy_end
+from fairseq_scl.repairs.threads import spin_less
 
 COMMANDS = {
     "finetune": ("finetuning.command", "from a table of sentences to a model and an estimate"),
@@ -37,8 +38,7 @@ PACKAGE = Path(__file__).parent  # for --user-dir; it also holds configs/
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand named first in `arguments` (default: the command line)."""
-    # threads that spin while they wait take the cores from whatever else runs
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    spin_less(os.environ)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         try:

@@ -161,7 +161,7 @@ def _load(checkpoints: Sequence[Path]) -> tuple[list, Any]:
     task: Any = None
     for path in checkpoints:
         state = checkpoint_utils.load_checkpoint_to_cpu(str(path), {"data": str(folder)})
-        described = state["cfg"].task
+        described = state["cfg"].get("task")
         languages = [getattr(described, f"{end}_lang", None) or "" for end in ("source", "target")]
         if not all(languages):
             raise UserError(f"{path}: not a translation model, its task names no languages")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import write_text
+from fairseq_scl.repairs.threads import spin_less
 
 LOG = "train.log"
 TRAINED = "trained"  # holds the flags of a finished run
@@ -111,7 +112,7 @@ def updates(flags: Sequence[str]) -> int:
 def start(flags: Sequence[str], threads: int) -> subprocess.Popen:
     """Start fairseq-train with the plugin."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in cli.main
+    spin_less(environment)
     return subprocess.Popen(
         [sys.executable, "-m", "fairseq_scl.cli", "train", *flags],
         stdout=subprocess.PIPE,

@@ -123,7 +123,7 @@ def test_the_csv_of_the_other_set(tmp_path, name, columns):
     row = '"1","Cold."\n' if name == "amazon-2" else '"1","Cold","It was."\n'
     write(tmp_path, train_csv=row, test_csv=row)
     told = f"train.csv, row 1: {5 - columns} fields, there are {columns} columns"
-    assert refused(name, tmp_path).endswith(told)
+    assert told in refused(name, tmp_path)
 
 
 def test_a_set_too_small_for_a_validation_set(tmp_path):
