@@ -22,6 +22,7 @@ PAIRS = [("A ferry.", "It left late."), ("Soup", "Best in town!"), ("why", ""), 
 def import_encoder(kind, folder):
     """A small random model of transformers, imported."""
     (folder / "source").mkdir()
+    torch.manual_seed(2)  # whatever was tested before
     SOURCES[kind](folder / "source")
     main(["import-model", str(folder / "source"), str(folder / "encoder")])
     return folder / "encoder"
