@@ -58,14 +58,14 @@ def read_records(path: Path, delimiter: str | None = None, encoding: str = UTF8)
     header = [name.strip() for name in next(rows, (0, []))[1]]
     if header in ([], [""]):
         raise UserError(f"{path} is empty")
-    if delimiter not in (None, ",") and len(header) == 1 and "," in header[0]:
-        raise UserError(f"{path}: one column, '{header[0]}'; is it --delimiter ','?")
+    if delimiter not in (None, ",") and (hint := delimiter_hint(header, ",")):
+        raise UserError(f"{path}: {hint}")
     return Records(header, rows)
 
 
-def delimiter_hint(header: Sequence[str]) -> str:
+def delimiter_hint(header: Sequence[str], marks: str = ";\t|") -> str:
     """What to say where a CSV seems to have another delimiter than was thought, else nothing."""
-    shown = delimiter_in(header, ";\t|")
+    shown = delimiter_in(header, marks)
     return f"one column, '{header[0]}'; is it --delimiter {shown}?" if shown else ""
 
 
