@@ -45,7 +45,8 @@ pip=(.venv/bin/python -m pip)
 install=("${pip[@]}" install --no-compile --constraint "$pins")
 scratch=$(mktemp -d)
 trap 'kill $(jobs -p) 2> /dev/null || :; rm -rf "$scratch"' EXIT
-"${install[@]}" --quiet numpy cython setuptools wheel
+# --upgrade: torch, installed beside the build, must not replace a setuptools that is too old for it.
+"${install[@]}" --quiet --upgrade numpy cython setuptools wheel
 echo "setup: installing torch, building fairseq beside it"
 # Without the cache: this fairseq, which lacks what we never use, is nobody else's.
 PYTHONPATH=$PWD/scripts/fairseq_build "${pip[@]}" wheel --no-cache-dir --no-deps --no-build-isolation \
