@@ -1,8 +1,9 @@
 """Check that a run used the rows that its manifest says.
 
 A run writes SAVE_DIR/manifest.json: the prepared files with their checksums, the protocol and
-seeds, the rows of every split (numbered from 0 in the prepared files) and what noise changed.
-This command makes all of it again from DATA and compares.
+seeds, the rows of every split (numbered from 0 in the prepared files), what noise changed, and the
+checksum of the encoder that it started from. This command makes all of it but the last again from
+DATA and compares.
 
     fairseq-scl verify checkpoints/run1/manifest.json --data data/sst2
 """
@@ -69,6 +70,7 @@ class Manifest(BaseModel):
         in_train: of each other split how many of its rows have the tokens of a training row;
             manifests of 0.1 do not count them.
         translations: sha256 of the token ids of back-translations.
+        encoder: sha256 of --finetune-from-model.
         sha256: of all the others.
     """
 
@@ -79,6 +81,7 @@ class Manifest(BaseModel):
     flipped: dict[int, int]
     in_train: dict[Name, int] | None = None
     translations: Digest | None = None
+    encoder: Digest | None = None
     sha256: Digest
 
     @model_validator(mode="after")
@@ -92,12 +95,17 @@ class Manifest(BaseModel):
             raise ValueError("back-translation has a noise_temperature and a noise_ratio above 0")
         return self
 
+    def same_examples(self, other: "Manifest") -> bool:
+        """Whether both are of the same rows and noise, whatever encoder the runs started from."""
+        ignored = {"encoder": None, "sha256": NO_DIGEST}
+        return self.model_copy(update=ignored) == other.model_copy(update=ignored)
+
     def json_text(self) -> str:
         """The file's text."""
         return json.dumps(self.model_dump(mode="json", exclude_unset=True), indent=1) + "\n"
 
 
-def make(rows: Rows, splits: list[str]) -> Manifest:
+def make(rows: Rows, splits: list[str], encoder: str | None = None) -> Manifest:
     """The manifest of a run on `rows`, with a checksum of itself."""
     from fairseq_scl.data import stored
 
@@ -124,6 +132,8 @@ def make(rows: Rows, splits: list[str]) -> Manifest:
         for item in items:  # in the order of rows
             ids.update(translations.tokens[item].numpy().tobytes())
         made.translations = ids.hexdigest()
+    if encoder:
+        made.encoder = encoder
     content = made.model_dump(mode="json", exclude_unset=True, exclude={"sha256"})
     made.sha256 = checksum(content)
     return made
@@ -177,7 +187,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"{args.manifest}: the rows of '{name}' are not those of its seeds")
     if said.in_train is None:
         made.in_train = None
-    if made.model_copy(update={"sha256": said.sha256}) != said:
+    if not made.same_examples(said):
         raise UserError(f"{args.manifest}: its noise is not what DATA and the seeds give")
     told = ", ".join(f"{name} {len(split)}" for name, split in said.splits.items())
     print(f"{args.manifest}: verified: {len(said.files)} files, rows: {told}")

@@ -26,6 +26,7 @@ calibration error and the Brier score of the test set.
 import argparse
 import json
 import logging
+import math
 import platform
 from functools import partial
 from importlib.metadata import version
@@ -144,30 +145,16 @@ def evaluate(
         return {name: measure(rows) for name, rows in datasets.items() if rows is not None}
 
     after = encoded()
+    require_finite(checkpoint, after)
     known, valid, tested = map(after.get, datasets)
-    if not all(np.isfinite(part.features).all() for part in after.values()):
-        raise UserError(f"{checkpoint}: {NOT_FINITE}")
-    mismatched = knn = features = names = None
-    classified = {}
-    if tested:
-        features, labels = tested.features, tested.labels
-        if not np.isfinite(list(tested.metrics.values())).all():
-            raise UserError(f"{checkpoint}: {NOT_FINITE}")
-        if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
-            mismatched = measure(task.load_dataset("test1")).metrics
-        if known:
-            knn = knn_metrics(known.features, known.labels, features, labels, len(task.class_names))
-        with new_file(folder / EMBEDDINGS) as temporary, open(temporary, "wb") as file:
-            np.savez(file, features=features, labels=labels)
-        names = [task.class_names[label] if task.class_names else str(label) for label in labels]
-        if task.class_names:
-            classified = by_class(labels, tested.logits, task.class_names)
+    mismatched = None
+    if split == "test" and task.has_split("test1"):  # MNLI's mismatched set
+        mismatched = measure(task.load_dataset("test1")).metrics
     probes = {}
     if with_probe and known and len(set(known.labels)) > 1:
         probes["refit"] = probed(after, len(task.class_names))
-        if as_before(model, cfg):
+        if as_before(model, cfg, trained_on.encoder):
             probes["probe"] = probed(encoded(), len(task.class_names))
-    updates = said.optimizer_history[-1].num_updates
     logs = logs_of(folder, cfg)
     curves = tensorboard.read_scalars(logs)
     wall = curves.get("train_inner", {}).get("wall")
@@ -176,17 +163,15 @@ def evaluate(
         "versions": versions(),
         "checkpoint": sha256(checkpoint),
         "manifest": trained_on.sha256,
-        "updates": updates,
+        "updates": said.optimizer_history[-1].num_updates,
         "best_metric": cfg.checkpoint.best_checkpoint_metric,
         "valid": said.extra_state.best,
         "head": HEADS[refitted],
         "split": split,
-        "test": tested and tested.metrics,
-        "knn": knn,
+        **tested_metrics(tested, known, task.class_names),
         **probes,
         "test1": mismatched,
         "classes": task.class_names,
-        **classified,
         "calibration": calibrated(checkpoint, cfg, task, valid, split, tested),
         "seconds": wall[-1][1] if wall else None,
         **(measured or {}),
@@ -194,10 +179,41 @@ def evaluate(
     }
     text = json.dumps(result, default=vars)  # fairseq may keep a model's flags as a namespace
     checked = parse_model(text, Result, folder / RESULT)
+    if tested:
+        with new_file(folder / EMBEDDINGS) as temporary, open(temporary, "wb") as file:
+            np.savez(file, features=tested.features, labels=tested.labels)
     if logs.is_dir():  # what a checkpoint names elsewhere may be another's: only read it
+        features = tested and tested.features
+        names = tested and names_of(tested.labels, task.class_names)
         tensorboard.write_outcome(folder / TENSORBOARD, folder, checked, features, names)
     write_text(folder / RESULT, text + "\n")
     return after
+
+
+def require_finite(checkpoint: Path, parts: "dict[str, Tested]") -> None:
+    """Refuse a model that is broken.
+
+    Raises:
+        UserError: if a sentence vector or a test metric is infinite or no number.
+    """
+    figures = parts["test"].metrics.values() if "test" in parts else ()
+    if not (all(map(math.isfinite, figures)) and all(part.is_finite() for part in parts.values())):
+        raise UserError(f"{checkpoint}: {NOT_FINITE}")
+
+
+def tested_metrics(tested: "Tested | None", known: "Tested | None", classes: list[str]) -> dict:
+    """The result's entries about the test set: `test`, `knn`, `per_class` and `confusion`."""
+    if not tested:
+        return {"test": None, "knn": None}
+    features, labels = tested.features, tested.labels
+    knn = known and knn_metrics(known.features, known.labels, features, labels, len(classes))
+    by_name = by_class(labels, tested.logits, classes) if classes else {}
+    return {"test": tested.metrics, "knn": knn, **by_name}
+
+
+def names_of(labels: np.ndarray, classes: list[str]) -> list[str]:
+    """The class of each row, of a regression the number."""
+    return [classes[label] if classes else str(label) for label in labels]
 
 
 def logs_of(folder: Path, cfg) -> Path:
@@ -253,6 +269,10 @@ class Tested(NamedTuple):
     labels: np.ndarray
     logits: np.ndarray
 
+    def is_finite(self) -> bool:
+        """Whether all sentence vectors are."""
+        return bool(np.isfinite(self.features).all())
+
 
 def test_metrics(model, criterion, cfg, task, batch_size: int, dataset) -> Tested:
     """Run the model over a split, each row of it once."""
@@ -301,13 +321,20 @@ def validation(cfg, task):
     return task.load_dataset(valid)
 
 
-def as_before(model, cfg) -> bool:
-    """Give a model its encoder's weights of before training; say so if they are gone."""
+def as_before(model, cfg, encoder: str | None) -> bool:
+    """Give a model its encoder's weights of before training; say so if they are gone.
+
+    Args:
+        encoder: their checksum, None of a run of before 0.2.
+    """
     from fairseq_scl.models import saved
 
     path = cfg.checkpoint.finetune_from_model
     if not path or not Path(path).is_file():
         log.warning(f"no probe: the encoder before training, {path or 'none'}, is not there")
+        return False
+    if encoder and sha256(Path(path)) != encoder:
+        log.warning(f"no probe: {path} is not the encoder before training: it was changed since")
         return False
     try:
         state = saved.read_lazily(path)  # its configuration, a second for Hydra, is not needed

@@ -22,7 +22,7 @@ from fairseq_scl.data.noise import NoisyTokens, Relabelled
 from fairseq_scl.data.rows import Choices, Rows
 from fairseq_scl.data.rows_dataset import RowsDataset, balanced
 from fairseq_scl.errors import UserError
-from fairseq_scl.files import lock_for_life, write_text
+from fairseq_scl.files import lock_for_life, sha256, write_text
 from fairseq_scl.models.compiling import compile_layers
 from fairseq_scl.repairs.precision import require_device
 from fairseq_scl.repairs.workers import failing_together, seed_apart
@@ -257,8 +257,10 @@ class FewShotGlueTask(SentencePredictionTask):
         path = Path(self.cfg.save_dir, manifest.NAME)
         path.parent.mkdir(parents=True, exist_ok=True)
         lock_for_life(path.with_name(LOCK))
-        made = manifest.make(self.rows, [split for split in SPLITS if self.has_split(split)])
-        if path.exists() and manifest.read(path) != made:
+        before = manifest.read(path) if path.exists() else None
+        splits = [split for split in SPLITS if self.has_split(split)]
+        made = manifest.make(self.rows, splits, self._started_from(before))
+        if before and not made.same_examples(before):
             raise UserError(f"{path} is of a run on other examples; choose another --save-dir")
         beside_checkpoint.keep(self.data, path.parent)
         write_text(path, made.json_text())
@@ -319,6 +321,13 @@ class FewShotGlueTask(SentencePredictionTask):
         last = Path(self.cfg.save_dir, LAST_CHECKPOINT)
         tuned = self.cfg.finetune_from_model is not None and not last.is_file()
         return tuned or self.cfg.reset_optimizer
+
+    def _started_from(self, before: manifest.Manifest | None) -> str | None:
+        """The checksum of the encoder, by the run's own manifest where it goes on."""
+        path = self.cfg.finetune_from_model
+        if path and self._starts_afresh():
+            return sha256(Path(path))
+        return before.encoder if before else None
 
     def _require_starting_checkpoint(self) -> None:
         restored = self.cfg.restore_file

@@ -121,6 +121,20 @@ def of_another_model(path, encoder):
     torch.save({"weights": {}}, path)
 
 
+def of_other_weights(path, encoder):
+    state = torch.load(path, weights_only=True)
+    embedding = state["model"]["encoder.sentence_encoder.embed_tokens.weight"]
+    state["model"]["encoder.sentence_encoder.embed_tokens.weight"] = embedding + 1
+    torch.save(state, path)
+
+
+def without_encoder(path):
+    """A manifest without the checksum of the encoder."""
+    said = json.loads(path.read_text())
+    del said["encoder"], said["sha256"]
+    path.write_text(json.dumps(said | {"sha256": manifest.checksum(said)}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
@@ -128,13 +142,16 @@ def of_another_model(path, encoder):
         (damaged, "{} is not the encoder before training: .*not a whole fairseq checkpoint"),
         (of_other_size, "{} is not the encoder before training: .*embed_tokens.* 16.* 32"),
         (of_another_model, "{} is not the encoder before training: "),
+        (of_other_weights, "{} is not the encoder before training: it was changed since"),
     ],
-    ids=["missing", "damaged", "of_other_size", "of_another_model"],
+    ids=["missing", "damaged", "of_other_size", "of_another_model", "of_other_weights"],
 )
 def test_an_encoder_that_does_not_fit_is_told_in_a_line(recipe, tmp_path, caplog, spoil, why):
     copy = shutil.copy(recipe.encoder / "model.pt", tmp_path / "encoder.pt")
     train(recipe.flags(tmp_path / "run", "--max-update", 1, "--finetune-from-model", copy))
     spoil(copy, recipe.encoder)
+    if spoil not in (missing, of_other_weights):  # as a run of before the checksum was kept
+        without_encoder(tmp_path / "run" / manifest.NAME)
     caplog.clear()
     main(["evaluate", str(tmp_path / "run")])
     told = json.loads((tmp_path / "run" / "result.json").read_text())
