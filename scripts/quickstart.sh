@@ -6,7 +6,7 @@
 #
 #   --data NAME      sample (default: sentences shipped with the package) or glue:TASK
 #   --glue-dir DIR   where DIR/TASK/train.tsv lies, for glue:TASK (default: from the Hugging Face hub)
-#   --encoder DIR    a Hugging Face, fairseq or imported encoder folder (default: MiniLM-L6)
+#   --encoder NAME   minilm, mpnet, OWNER/NAME on the Hugging Face hub, or a folder (default: minilm)
 #   --shots N        training sentences in total (default: 20)
 #   --draws D        draws of them, each trained with both losses (default: 3)
 #   --output DIR     default: quickstart
@@ -41,7 +41,7 @@ case $data in
   glue:?*) protocol=few-shot ;;
   *) fail "--data $data must be sample or glue:TASK" ;;
 esac
-[ -z "$encoder" ] || encoder=$(realpath "$encoder")
+[ ! -e "$encoder" ] || encoder=$(realpath "$encoder")
 [ -z "$glue_dir" ] || glue_dir=$(realpath "$glue_dir")
 output=$(realpath -m "$output")
 

@@ -78,10 +78,10 @@ class Study:
     args: argparse.Namespace
 
     def __post_init__(self):
-        encoder = self.args.encoder
+        encoder = Path(self.args.encoder)
         self.output = self.args.output
-        self.imported = self.output / "encoders" / (encoder.name if encoder else "minilm")
-        if encoder and (encoder / "train_flags.txt").exists():
+        self.imported = self.output / "encoders" / encoder.name
+        if (encoder / encoder_folder.TRAIN_FLAGS).exists():
             self.imported = encoder
         self.data = self.output / "data" / self.imported.name
 
@@ -93,7 +93,7 @@ class Study:
     def set_up(self, *more: str) -> Iterator[Command]:
         """Import the encoder; prepare the data sets, and `more`."""
         if not self.imported.exists():
-            yield scl("import-model", self.args.encoder or "minilm", self.imported)
+            yield scl("import-model", self.args.encoder, self.imported)
         for task in (*self.args.tasks, *more):
             if not (self.data / task).exists():
                 source = ["--data", f"glue:{task}"]
@@ -121,16 +121,17 @@ class Study:
         return Command(words, environment, may_fail=True)
 
     def config(self) -> str:
-        """The encoder's file in configs/encoder.
+        """The encoder's file in configs/encoder; '???' where only importing it will tell.
 
         Raises:
             UserError: if there is none for its architecture.
         """
-        path = self.imported / "train_flags.txt"
-        arch = "minilm_l6"
-        if path.exists() and (found := re.search(r"--arch (\S+)", path.read_text())):
-            arch = found[1]
         recipes = {arch: path.stem for arch, path in encoder_folder.recipes().items()}
+        path = self.imported / encoder_folder.TRAIN_FLAGS
+        if not path.exists():
+            return self.args.encoder if self.args.encoder in recipes.values() else "???"
+        found = re.search(r"--arch (\S+)", path.read_text())
+        arch = found[1] if found else ""
         if arch not in recipes:
             known = ", ".join(recipes.values())
             raise UserError(f"--encoder {self.imported} is a {arch}; configs/encoder has {known}")
@@ -345,8 +346,11 @@ def add_common(parser: argparse.ArgumentParser, kind: Kind) -> None:
     add_list(parser, "--tasks", "TASK", kind.tasks, among(kind.allowed), "data sets")
     told = "draws, each trained with every loss (default: %(default)s)"
     add("--draws", metavar="D", type=whole, default="10", help=told)
-    told = "a Hugging Face, fairseq or imported encoder folder (default: MiniLM-L6)"
-    add("--encoder", metavar="DIR", type=folder, help=told)
+    told = (
+        "minilm, mpnet, OWNER/NAME on the Hugging Face hub, or a Hugging Face, fairseq or imported "
+        "encoder folder (default: %(default)s)"
+    )
+    add("--encoder", metavar="NAME", type=encoder, default="minilm", help=told)
     told = "where DIR/TASK/train.tsv lies (default: from the Hugging Face hub)"
     add("--glue-dir", metavar="DIR", type=place, help=told)
     told = "lambda of CE+SCL (default: %(default)s)"
@@ -417,9 +421,12 @@ def file(text: str) -> Path:
     return checked(place(text), Path(text).is_file(), "a file")
 
 
-def folder(text: str) -> Path:
-    """A type for folders."""
-    return checked(place(text), Path(text).is_dir(), "a folder")
+def encoder(text: str) -> str:
+    """A type for what `import-model` takes; a folder is named from the root."""
+    if Path(text).is_dir():
+        return str(place(text))
+    known = text in ("minilm", "mpnet") or re.fullmatch(r"[\w.-]+/[\w.-]+", text)
+    return checked(text, known, "minilm, mpnet, OWNER/NAME on the hub, or a folder")
 
 
 def place(text: str) -> Path:

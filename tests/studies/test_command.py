@@ -145,6 +145,17 @@ def test_an_imported_encoder_says_which_recipe_it_takes(dry, tmp_path):
         dry("full", "--encoder", flags.parent)
 
 
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [("minilm", "minilm"), ("mpnet", "mpnet"), ("FacebookAI/roberta-large", "???")],
+)
+def test_an_encoder_to_be_imported_is_named_as_import_model_names_it(dry, name, config):
+    commands = dry("few-shot", "--encoder", name)
+    assert commands[0][:3] == ["fairseq-scl", "import-model", name]
+    assert commands[0][3].endswith(f"out/encoders/{name.split('/')[-1]}")
+    assert f"encoder={config}" in multiruns(commands)[0]
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_help_lists_every_option(name, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -162,7 +173,10 @@ def test_help_lists_every_option(name, capsys):
         ("few-shot --tasks STS-B", "--tasks: STS-B must be one of: sample SST-2"),
         ("few-shot --draws many", "--draws: many must be a whole number"),
         ("few-shot --jobs 0", "--jobs: 0 must be a whole number"),
-        ("few-shot --encoder nowhere", "nowhere must be a folder"),
+        (
+            "few-shot --encoder nowhere",
+            "nowhere must be minilm, mpnet, OWNER/NAME on the hub, or a folder",
+        ),
         ("few-shot --tsaks CoLA", "unrecognized arguments: --tsaks CoLA; did you mean --tasks?"),
         ("few-shot --scl-weight 2", "--scl-weight: 2 must be a number in [0, 1]"),
         ("full --tasks", "--tasks: expected at least one argument"),
