@@ -53,7 +53,13 @@ def by_the_same_settings(load):
         if (saved := saved_config(folder)) is not None:
             now: Any = OmegaConf.to_container(trainer.cfg, resolve=True, enum_to_str=True)
             require_same(settings(saved), settings(now), folder)
-        return load(cfg, trainer, **more)
+        try:
+            return load(cfg, trainer, **more)
+        except ValueError as error:
+            if "parameter group" not in str(error):
+                raise
+            told = "holds a run whose optimizer has other parameters, such as one of version 0.2.0"
+            raise UserError(f"{folder} {told}; choose another --save-dir") from None
 
     return compare_and_load
 

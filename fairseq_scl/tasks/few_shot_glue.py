@@ -188,6 +188,7 @@ class FewShotGlueTask(SentencePredictionTask):
             model.register_load_state_dict_pre_hook(self._settle_head)
             if self.cfg.head_init == "probe":  # once the encoder is there, before any optimizer
                 model.register_load_state_dict_post_hook(self._start_head)
+        rest(model)
         if self.cfg.compile and not from_checkpoint:
             compile_layers(model.encoder.sentence_encoder.layers)
         model.register_load_state_dict_pre_hook(self._require_fitting_checkpoint)
@@ -449,3 +450,14 @@ def require_fold(protocol: str, fold: str | None, regression: bool) -> None:
     number, folds = map(int, fold.split("/")) if re.match(protocols.FOLD, fold) else (0, 0)
     if not 1 <= number <= folds or folds < 2:
         raise UserError(f"--fold {fold} must be K/N, the K-th of at least 2 folds, such as 1/5")
+
+
+def rest(model) -> None:
+    """Take RoBERTa's language model head out of the training, which does not use it.
+
+    Several processes would give it gradients of zero and so decay it, one process does not; and
+    DistributedDataParallel waits for every parameter that may train.
+    """
+    head = getattr(model.encoder, "lm_head", None)
+    for name, parameter in head.named_parameters() if head else ():
+        parameter.requires_grad_(name == "weight")  # the embedding's

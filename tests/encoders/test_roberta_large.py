@@ -25,7 +25,7 @@ RECIPE = """
     --lr-scheduler polynomial_decay --lr 1e-05 --warmup-updates 1
     --total-num-update 2 --max-update 2
     --batch-size 16 --max-tokens 4400 --required-batch-size-multiple 1
-    --find-unused-parameters --no-epoch-checkpoints
+    --no-epoch-checkpoints
     --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric
     --no-save --num-workers 0 --log-format simple --log-interval 1 --cpu
 """

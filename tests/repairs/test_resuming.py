@@ -80,6 +80,16 @@ def test_other_settings_are_refused_in_one_line(
     assert checkpoints(finished) == before
 
 
+def test_an_optimizer_of_other_parameters_is_told_in_one_line(recipe, begun):
+    """As a version that also trained what no loss reaches has left it."""
+    path = begun / "checkpoint_last.pt"
+    state = torch.load(path, weights_only=True)
+    state["last_optimizer_state"]["param_groups"][0]["params"].append(999)
+    torch.save(state, path)
+    with pytest.raises(SystemExit, match=r"run holds a run whose optimizer has other parameters"):
+        train(recipe.flags(begun))
+
+
 def test_the_best_checkpoint_tells_where_there_is_no_last_one(recipe, tmp_path):
     train(recipe.flags(tmp_path, "--max-update", 2, "--no-last-checkpoints"))
     with pytest.raises(SystemExit, match=r"holds a run with --scl-weight 0.9, not 0.5"):
