@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import signal
@@ -39,6 +40,8 @@ PACKAGE = Path(__file__).parent  # for --user-dir; it also holds configs/
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand named first in `arguments` (default: the command line)."""
     spin_less(os.environ)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show must not end a run
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         try:
@@ -56,6 +59,9 @@ def main(arguments: list[str] | None = None) -> None:
         number = signal_of(stop)
         print(f"fairseq-scl: stopped by {number.name}", file=sys.stderr)
         raise SystemExit(128 + number) from None
+    except UnicodeEncodeError as error:
+        told = f"{error.object[:100]!r} holds what {error.encoding} cannot write"
+        raise UserError(f"{arguments[0]}: {told}; rename such files and folders") from None
     except OSError as error:  # a full disk, a folder that may not be written
         told = error.strerror or error
         raise UserError(f"{error.filename or arguments[0]}: {told}") from None

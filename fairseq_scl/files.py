@@ -1,8 +1,10 @@
 """Writing files so that nothing is ever half-written."""
 
+import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 from fairseq_scl.errors import UserError
 
 Schema = TypeVar("Schema", bound=BaseModel)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # as `sha256` writes it
 
 
@@ -30,8 +33,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     if path.exists():
         raise FileExistsError(f"{path} exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as private:
-        temporary = Path(private) / path.name
+    with private_place(path) as temporary:
         temporary.mkdir()
         yield temporary
         temporary.rename(path)
@@ -54,11 +56,28 @@ def new_file(path: Path) -> Iterator[Path]:
         path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is not a regular file")
-    # a folder of our own: nobody else can guess or plant what lies in it
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as private:
-        temporary = Path(private) / path.name
+    with private_place(path) as temporary:
         yield temporary
         temporary.replace(path)
+
+
+@contextmanager
+def private_place(path: Path) -> Iterator[Path]:
+    """A place beside `path` in a folder of our own: nobody else can guess or plant what lies in it.
+
+    Raises:
+        OSError: naming `path` where the disk is full; by itself it would name what is copied, or
+            nothing.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as private:
+            yield Path(private) / path.name
+    except shutil.Error as error:  # of many files that were copied
+        raise OSError(None, error.args[0][0][2], str(path)) from None
+    except OSError as error:
+        if error.errno in FULL:
+            error.filename = str(path)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

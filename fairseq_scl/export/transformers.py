@@ -1,5 +1,6 @@
 """A fine-tuned model as a sequence classification model of transformers."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,16 @@ def convert_head(source: Exportable) -> dict[str, torch.Tensor]:
 
 
 def save(weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Write weights in float32, in the format that transformers loads."""
+    """Write weights in float32, in the format that transformers loads.
+
+    Raises:
+        OSError: if the disk is full.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.float().contiguous() for name, tensor in weights.items()}
-    save_file(contiguous, path, metadata={"format": "pt"})
+    try:
+        save_file(contiguous, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(errno.ENOSPC, str(error)) from None

@@ -363,7 +363,7 @@ def neighbour_entry(neighbour: Neighbour) -> dict:
 def write(told: Iterable[dict], file: TextIO) -> None:
     """Write each as a line of JSON."""
     for one in told:
-        file.write(json.dumps(one, ensure_ascii=False) + "\n")
+        file.write(json.dumps(one, ensure_ascii=file.encoding.lower() != "utf-8") + "\n")
         file.flush()
 
 
