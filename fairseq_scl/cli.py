@@ -60,8 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"fairseq-scl: stopped by {number.name}", file=sys.stderr)
         raise SystemExit(128 + number) from None
     except UnicodeEncodeError as error:
-        told = f"{error.object[:100]!r} holds what {error.encoding} cannot write"
-        raise UserError(f"{arguments[0]}: {told}; rename such files and folders") from None
+        what = f"{error.object[:100]!r} holds what {error.encoding} cannot write"
+        raise UserError(f"{arguments[0]}: {what}; rename such files and folders") from None
     except OSError as error:  # a full disk, a folder that may not be written
         told = error.strerror or error
         raise UserError(f"{error.filename or arguments[0]}: {told}") from None

@@ -211,6 +211,10 @@ def read_input(args: argparse.Namespace) -> Source:
     path, encoding = Path(args.input), args.encoding or UTF8
     if args.input != "-" and path.suffix.lower() not in ("", ".txt"):
         return read_table(path, args)
+    for flag in ("sentence", "sentence2"):
+        if getattr(args, flag) is not None and args.labelled is None:  # whose columns it may name
+            told = "is for files with named columns, .csv, .tsv, .jsonl, .json and .parquet"
+            raise UserError(f"--{flag} {told}; {args.input} has a sentence a line")
     check_encoding(encoding)
     if args.input == "-":
         texts = decoded(sys.stdin.buffer, "standard input", encoding)

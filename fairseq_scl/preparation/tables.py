@@ -162,13 +162,25 @@ def decoded(file: IO[bytes], where: object, encoding: str = UTF8) -> Iterator[tu
         for number, text in enumerate(_texts(file, encoding), 1):
             if number == 1:
                 text = text.removeprefix("\ufeff")
-            yield number, text.removesuffix("\n").removesuffix("\r")
+            text = text.removesuffix("\n").removesuffix("\r")
+            if number == 1 and (wrong := strange(text)):
+                raise UserError(f"{where}, row 1: {wrong}")
+            yield number, text
     except UnicodeError as error:
         reason = getattr(error, "reason", error)
         told = (
             f"not {encoding.upper()} ({reason}); --encoding names another, such as cp1252 or utf-16"
         )
         raise UserError(f"{where}, row {number + 1}: {told}") from None
+
+
+def strange(first: str) -> str:
+    """What tells that a file's first line is none; nothing of any other."""
+    if "\0" in first:
+        return "a zero byte; --encoding names the file's, such as utf-16-le"
+    if "\r" in first:
+        return "lines that end in a carriage return alone; save them with line feeds"
+    return ""
 
 
 def _texts(file: IO[bytes], encoding: str) -> Iterable[str]:

@@ -278,7 +278,8 @@ def test_every_kind_of_file_gives_the_same(trained, loaded, tmp_path, name, caps
         "in.txt": "\ufeff" + "\n".join(sentences),
     }
     (tmp_path / name).write_text(bodies[name], encoding="utf-8", newline="")
-    main(["predict", str(trained), str(tmp_path / name), "--sentence", "text"])
+    column = [] if name == "in.txt" else ["--sentence", "text"]
+    main(["predict", str(trained), str(tmp_path / name), *column])
     told = printed(capsys)
     assert [entry["label"] for entry in told] == [p.label for p in loaded.predict(sentences)]
     assert told[0].keys() == {"label", "probabilities"}
@@ -708,6 +709,11 @@ def test_a_submission_of_another_size_or_by_another_model_is_refused(trained, tm
         (["nowhere"], r"nowhere: no such file"),
         (["RUN", "--batch-size", "0"], r"--batch-size 0 must be at least 1"),
         (["RUN", "nowhere.txt"], r"nowhere.txt cannot be read"),
+        (["RUN", "--sentence", "a"], r"--sentence is for files with named columns.*; - has a sent"),
+        (
+            ["RUN", "a.txt", "--sentence2", "b"],
+            r"--sentence2 is for .*; a.txt has a sentence a line",
+        ),
         (["RUN", "--glue-submission", "SST"], r"--glue-submission SST must be one of CoLA"),
         (["RUN", "--glue-submission", "AX"], r"--glue-submission needs --glue-dir and --output"),
     ],

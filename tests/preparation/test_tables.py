@@ -690,6 +690,18 @@ def test_another_encoding_than_was_told(tmp_path, encoding):
     assert "--encoding names another" in told
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("sentence\tlabel\nfine\t1\n".encode("utf-16-le"), "row 1: a zero byte; --encoding names"),
+        (b"sentence\tlabel\rfine\t1\r", "row 1: lines that end in a carriage return alone"),
+    ],
+)
+def test_bytes_of_no_text(tmp_path, content, told):
+    path = write(tmp_path / "a.tsv", content)
+    assert message(list, file_table(path, SINGLE)).startswith(f"{path}, {told}")
+
+
 def test_damaged_gzip(tmp_path):
     packed = gzip.compress(as_tsv(ROWS * 100).encode())
     for i, content in enumerate([packed[:-20], b"no gzip", packed[:40] + bytes(9) + packed[49:]]):
