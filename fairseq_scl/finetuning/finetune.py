@@ -206,7 +206,7 @@ def check(more: Sequence[str]) -> None:
 
 def announce(output: Path, runs: Plan, dry_run: bool) -> None:
     """Print the command of the model, of a dry run those of the folds too."""
-    if not dry_run and is_trained(output, runs.model):
+    if not dry_run and is_trained(output, runs.model, Path(os.path.abspath(output))):
         print(f"{output} is trained already, and measured again\n")
         return
     user_dir = ["--user-dir", str(Path(__file__).parent.parent)]
@@ -288,16 +288,16 @@ def measure(output: Path, prepared: Prepared, runs: Plan, heldout: str, verbose:
     from fairseq_scl.models import saved
     from fairseq_scl.studies.evaluate import evaluate
 
-    classes, folds = prepared.classes or [], list(runs.folds)
+    classes, folds, data = prepared.classes or [], list(runs.folds), output / "data"
     parts, measured = [], None
     for run in tqdm(folds, desc="measure", unit="run", disable=not (verbose and folds)):
-        parts.append(evaluate(run, "test", BATCH_SIZE)["test"])
+        parts.append(evaluate(run, "test", BATCH_SIZE, data=data)["test"])
     if folds:
         found = estimate(parts, classes)
         calibration.calibrate(saved.checkpoint_of(output), found.logits, found.labels, "folds")
         measured = cross_validated(found)
     own = "test" if heldout == "test" else None
-    of_model = evaluate(output, own, BATCH_SIZE, measured, with_probe=bool(heldout))
+    of_model = evaluate(output, own, BATCH_SIZE, measured, data, with_probe=bool(heldout))
     if heldout:
         found, seen = estimate([of_model[heldout]], classes), [Choices()]
         basis = count(prepared.splits[heldout].rows, f"{heldout} row")
@@ -312,7 +312,7 @@ def measure(output: Path, prepared: Prepared, runs: Plan, heldout: str, verbose:
     if fitted := calibration.read(saved.checkpoint_of(output)):
         found = replace(found, temperature=fitted.temperature)
     split = heldout or "test"
-    sentences = sentences_of(output / "data", (Rows(output / "data", each) for each in seen), split)
+    sentences = sentences_of(data, (Rows(data, each) for each in seen), split)
     shares = [probed(folds or [output], name, split) for name in PROBES]
     return Found(output, found, basis, sentences, *shares)
 
@@ -382,7 +382,8 @@ def finetune(
     if dry_run:
         return Found(output, None, "nothing was trained", [])
     with locked(output / LOCK):
-        train_all({**runs.folds, output: runs.model}, jobs, verbose)
+        home = Path(os.path.abspath(output))
+        train_all({**runs.folds, output: runs.model}, home, jobs, verbose)
         for run in (*runs.folds, output):
-            use_head(run, head, BATCH_SIZE)
+            use_head(run, head, BATCH_SIZE, data)
         return measure(output, prepared, runs, heldout, verbose)

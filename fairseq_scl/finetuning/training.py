@@ -21,18 +21,19 @@ UPDATES = re.compile(r"num_updates[= ](\d+)")
 ERROR = "fairseq-scl: error: "
 
 
-def train_all(runs: dict[Path, list[str]], jobs: int, verbose: bool) -> None:
+def train_all(runs: dict[Path, list[str]], home: Path, jobs: int, verbose: bool) -> None:
     """Train what is not trained yet.
 
     Args:
         runs: by the folder of each run its flags of fairseq-train.
+        home: the folder that holds them all, absolute; where it was moved they are known again.
         jobs: how many at a time; they share the cores, or as many as OMP_NUM_THREADS says.
         verbose: show a progress bar.
 
     Raises:
         UserError: if one fails, with its last words; the others are stopped.
     """
-    waiting = {at: flags for at, flags in runs.items() if not is_trained(at, flags)}
+    waiting = {at: flags for at, flags in runs.items() if not is_trained(at, flags, home)}
     if not waiting:
         return
     processes: list[subprocess.Popen] = []
@@ -47,7 +48,7 @@ def train_all(runs: dict[Path, list[str]], jobs: int, verbose: bool) -> None:
             follow(process, folder / LOG, progress)
             if process.returncode:
                 raise UserError(why(folder / LOG))
-            write_text(folder / TRAINED, "\n".join(flags))
+            write_text(folder / TRAINED, "\n".join(at_home(flags, home)))
 
         with ThreadPoolExecutor(jobs) as pool:
             try:
@@ -63,19 +64,28 @@ def train_all(runs: dict[Path, list[str]], jobs: int, verbose: bool) -> None:
                 raise
 
 
-def is_trained(folder: Path, flags: Sequence[str]) -> bool:
-    """Whether the folder holds the finished run of these flags.
+def is_trained(folder: Path, flags: Sequence[str], home: Path) -> bool:
+    """Whether the folder holds the finished run of these flags; `home` as for `train_all`.
 
     Raises:
         UserError: if it holds that of others.
     """
     if not (folder / TRAINED).is_file() or not any(folder.glob("checkpoint*.pt")):
         return False
-    before = (folder / TRAINED).read_text(encoding="utf-8").split("\n")
-    if before != list(flags):
-        told = " ".join(changed(before, flags)) or "fewer flags"
+    before = at_home((folder / TRAINED).read_text(encoding="utf-8").split("\n"), home)
+    now = at_home(flags, home)
+    if before != now:
+        told = " ".join(changed(before, now)) or "fewer flags"
         raise UserError(f"{folder} was trained otherwise (now {told}); choose another")
     return True
+
+
+def at_home(flags: Sequence[str], home: Path) -> list[str]:
+    """Flags in which the paths below `home` are told from there."""
+    return [
+        f"./{Path(flag).relative_to(home)}" if Path(flag).is_relative_to(home) else flag
+        for flag in flags
+    ]
 
 
 def changed(before: Sequence[str], flags: Sequence[str]) -> list[str]:

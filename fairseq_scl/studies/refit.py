@@ -11,13 +11,14 @@ from fairseq_scl.studies.evaluate import test_metrics, validation
 from fairseq_scl.studies.probe import fitted
 
 
-def use_head(run: Path, head: str, batch_size: int) -> None:
+def use_head(run: Path, head: str, batch_size: int, data: Path | None = None) -> None:
     """Have a run answer with its trained head, or with a refitted one.
 
     What was measured with the other head is removed.
 
     Args:
         head: one of `beside_checkpoint.HEADS`.
+        data: where the run's data lies; None: where it lay in training.
 
     Raises:
         UserError: if it cannot be fitted.
@@ -30,10 +31,10 @@ def use_head(run: Path, head: str, batch_size: int) -> None:
     for name in (RESULT, calibration.NAME, refitted_head.NAME):
         (run / name).unlink(missing_ok=True)
     if head == "refit":
-        refit(checkpoint, batch_size)
+        refit(checkpoint, batch_size, data)
 
 
-def refit(checkpoint: Path, batch_size: int) -> None:
+def refit(checkpoint: Path, batch_size: int, data: Path | None = None) -> None:
     """Write `refit.json` beside a checkpoint; see `fairseq_scl.studies.probe`.
 
     Raises:
@@ -42,7 +43,7 @@ def refit(checkpoint: Path, batch_size: int) -> None:
     from fairseq_scl import plugin  # noqa: F401
     from fairseq_scl.models import saved
 
-    model, cfg, task, criterion, _ = saved.load(checkpoint)
+    model, cfg, task, criterion, _ = saved.load(checkpoint, data)
 
     def rows(dataset):
         if dataset is None:

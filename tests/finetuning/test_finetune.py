@@ -142,6 +142,14 @@ def test_a_second_call_changes_the_head_without_training(call, tmp_path, capsys)
         shares = [result[name]["test"]["accuracy"] / 100 for result in results]
         assert probed(folds, name, "test") == pytest.approx(np.mean(shares))
 
+    moved = model.rename(tmp_path / "moved")
+    call(table, "--folds", 2, "--output", moved, "--head", "refit")
+    elsewhere = capsys.readouterr().out
+    assert "trained already" in elsewhere and f"accuracy {refit:.1%}" in elsewhere
+    times = {path.relative_to(moved): path.stat().st_mtime_ns for path in moved.rglob("*.pt")}
+    assert times == {path.relative_to(model): stamp for path, stamp in stamps.items()}
+    assert not model.exists()
+
 
 @pytest.mark.integration
 @pytest.mark.parametrize("heldout", [None, "valid", "test"])
