@@ -48,7 +48,7 @@ setup(
             "hydra-joblib-launcher",  # a study's runs side by side
             "hydra-submitit-launcher",  # and on SLURM
         ],
-        "onnx": ["onnx", "onnxscript"],  # export --format onnx
+        "onnx": ["onnx", "onnxruntime", "onnxscript"],  # export --format onnx, and predict
         "docs": ["mkdocs-material", "mkdocstrings[python]"],
         "test": [
             "build",

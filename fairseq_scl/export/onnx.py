@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_scl.export.exportable import Exportable, write_json
+from fairseq_scl.inference.classifier import ONNX_MODEL
+from fairseq_scl.inference.onnx import CONFIG
 from fairseq_scl.models.packed_encoder import PackedEncoder, Packing
 from fairseq_scl.models.pooling import pool
 
 LIBRARY = "onnx"
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OLDEST_TORCH = (2, 13)  # that was tried and whose graphs run; those of 2.6 do not
-MODEL = "model.onnx"
 USE = """\
 import numpy as np
 from onnxruntime import InferenceSession
@@ -28,6 +31,11 @@ inputs = {
     "attention_mask": np.array([row.attention_mask for row in batch]),
 }
 logits, embeddings = InferenceSession("model.onnx").run(None, inputs)
+"""
+INT8 = """
+The weights are rounded to int8 (onnxruntime's dynamic quantization). With MiniLM after 100 sentences
+of SST-2, three draws, that changed accuracy on 872 sentences by +1.1, +0.5 and +0.1 points, 2 to 3
+labels in 100, and a probability by 0.02 on average.
 """
 
 
@@ -68,7 +76,7 @@ def everything(is_token: Tensor) -> tuple[Packing, list[Packing]]:
 
 def objection(source: Exportable) -> str | None:
     """Why a model cannot be exported; None if it can."""
-    if any(importlib.util.find_spec(package) is None for package in ("onnx", "onnxscript")):
+    if any(importlib.util.find_spec(package) is None for package in PACKAGES):
         return "ONNX is not installed; install it with: pip install 'fairseq-scl[onnx]'"
     if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
         return f"torch {torch.__version__} writes graphs that ONNX Runtime refuses; 2.13 does not"
@@ -78,11 +86,39 @@ def objection(source: Exportable) -> str | None:
 def write(source: Exportable, folder: Path) -> None:
     """Write graph and configuration; have the tokenizer cut and pad."""
     pack_everything(source.classifier.model)
-    save_graph(Graph(source).eval().requires_grad_(False), folder / MODEL)
-    write_json(folder / "config.json", source.labels)
-    padding = source.special_ids[1]
+    save_graph(Graph(source).eval().requires_grad_(False), folder / ONNX_MODEL)
+    start, padding, end = source.special_ids
+    ids = {None: None, 0: start, 2: end}
+    before = [ids[token] for token in source.classifier.before]
+    framing = {"max_length": source.classifier.max_length, "before": before}
+    write_json(folder / CONFIG, source.labels | framing | {"end": end, "padding": padding})
     source.tokenizer.enable_truncation(source.max_length)
     source.tokenizer.enable_padding(pad_id=padding, pad_token=source.family.specials[1])
+
+
+def quantize(path: Path) -> None:
+    """Round the weights of a graph to int8, and have it multiply in int8 where it can.
+
+    onnxruntime's dynamic quantization: a scale for each output of a layer; activations are rounded
+    as they come. Constants are folded first: weights that the graph only puts together when it runs
+    would stay as they are.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    large = path.with_name(path.name + ".data").is_file()
+    with tempfile.TemporaryDirectory() as folder:
+        folded = Path(folder, path.name)
+        quant_pre_process(path, folded, skip_symbolic_shape=True, save_as_external_data=large)
+        for file in path.parent.glob(path.name + "*"):
+            file.unlink()
+        quantize_dynamic(
+            folded,
+            path,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=large,
+        )
 
 
 def pack_everything(model: Any) -> None:

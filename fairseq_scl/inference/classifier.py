@@ -23,11 +23,12 @@ from fairseq_scl.encoders.tokenizers import Tokenizer, load_tokenizer
 from fairseq_scl.errors import NOT_FINITE, UserError
 from fairseq_scl.preparation.tables import half_character
 
-if TYPE_CHECKING:  # torch takes a second, and a command's --help does without
-    from torch import Tensor
+if TYPE_CHECKING:  # what takes a second to import, and a command's --help does without
+    from fairseq_scl.inference.onnx import OnnxClassifier
 
 UNSURE = "unsure"  # the label below a threshold
 END = 2  # </s> of every fairseq dictionary
+ONNX_MODEL = "model.onnx"
 
 
 class Prediction(NamedTuple):
@@ -60,6 +61,7 @@ class Classifier:
         max_length: tokens of the longest row, special tokens included; longer ones are cut as
             `prepare` cuts them.
         before: the special token that stands before each sentence, or None.
+        end: the one that stands after each.
         temperature: what logits are divided by for probabilities; see `calibration`.
     """
 
@@ -72,6 +74,7 @@ class Classifier:
     max_length: int
     before: tuple[int | None, ...]
     temperature: float = 1.0
+    end: int = END
 
     def predict(
         self,
@@ -95,22 +98,22 @@ class Classifier:
             UserError: for a row that is not what the model was trained on, naming it; for other
                 arguments that cannot be; if the model's outputs are not finite.
         """
-        import torch
-
         if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise UserError(f"batch_size {batch_size} must be a whole number, at least 1")
         self.check_threshold(threshold)
         cut = self.windows(rows, long)
         encoded = list(itertools.chain.from_iterable(cut))
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
-        outputs: list[tuple[Tensor, Tensor]] = []
+        outputs: list[tuple[np.ndarray, np.ndarray]] = []
         for start in range(0, len(order), batch_size):
             outputs += self._run([encoded[i] for i in order[start : start + batch_size]])
         sorted_back = iter([outputs[place] for place in np.argsort(order)])
         found = []
         for windows in cut:
             of_row = zip(*itertools.islice(sorted_back, len(windows)), strict=True)
-            logits, embedding = (torch.stack(each).mean(0) for each in of_row)
+            logits, embedding = (np.mean(each, axis=0) for each in of_row)
+            if not (np.isfinite(logits).all() and np.isfinite(embedding).all()):
+                raise UserError(f"{self.run}: {NOT_FINITE}")
             found.append(self._prediction(logits, embedding, threshold))
         return found
 
@@ -130,11 +133,11 @@ class Classifier:
         if UNSURE in self.classes:
             raise UserError(f"{self.run} has a class '{UNSURE}', which a threshold would give too")
 
-    def encode(self, rows: Iterable[str | Sequence[str]]) -> "list[Tensor]":
+    def encode(self, rows: Iterable[str | Sequence[str]]) -> list[np.ndarray]:
         """Token ids of each row, `(length,)` int64, as training saw them."""
         return [ids for [ids] in self.windows(rows, "cut")]
 
-    def windows(self, rows: Iterable[str | Sequence[str]], long: str) -> "list[list[Tensor]]":
+    def windows(self, rows: Iterable[str | Sequence[str]], long: str) -> list[list[np.ndarray]]:
         """Token ids of each row's windows, at least one; see `predict`."""
         if long not in ("cut", "windows"):
             raise UserError(f"long '{long}' must be cut or windows")
@@ -174,64 +177,79 @@ class Classifier:
             texts.append(text)
         return texts
 
-    def _framed(self, parts: Iterable[np.ndarray]) -> "Tensor":
+    def _framed(self, parts: Iterable[np.ndarray]) -> np.ndarray:
         """One row's ids, with the special tokens around its sentences."""
-        import torch
-
         ids: list[int] = []
         for before, part in zip(self.before, parts, strict=True):
-            ids += [*([] if before is None else [before]), *part.tolist(), END]
-        return torch.tensor(ids)
+            ids += [*([] if before is None else [before]), *part.tolist(), self.end]
+        return np.array(ids)
 
-    def _run(self, rows: "list[Tensor]") -> "list[tuple[Tensor, Tensor]]":
-        """Logits and sentence vector of each row."""
+    def _run(self, rows: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Logits and sentence vector of each row, float32."""
         import torch
 
         from fairseq_scl.criterions.sentence_prediction_scl import seen_by
 
-        pad = self.model.encoder.dictionary.pad()
-        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
+        tokens = torch.from_numpy(padded(rows, self.model.encoder.dictionary.pad()))
         device = next(self.model.parameters()).device
         with torch.inference_mode(), seen_by(self.model.classification_heads[self.head]) as seen:
             self.model(tokens.to(device), features_only=True, classification_head_name=self.head)
-        logits, embeddings = (seen[key].float().cpu() for key in ("logits", "encoder"))
-        if not (logits.isfinite().all() and embeddings.isfinite().all()):
-            raise UserError(f"{self.run}: {NOT_FINITE}")
-        return list(zip(logits, embeddings, strict=True))
+        outputs = (seen[key].float().cpu().numpy() for key in ("logits", "encoder"))
+        return list(zip(*outputs, strict=True))
 
     def _prediction(
-        self, logits: "Tensor", embedding: "Tensor", threshold: float | None
+        self, logits: np.ndarray, embedding: np.ndarray, threshold: float | None
     ) -> Prediction:
         if not self.classes:
-            return Prediction(logits[0].item(), {}, embedding.numpy(), logits.numpy())
-        probabilities = (logits.double() / self.temperature).softmax(0).tolist()
+            return Prediction(logits[0].item(), {}, embedding, logits)
+        divided = logits.astype(np.float64) / self.temperature
+        powers = np.exp(divided - divided.max())
+        probabilities = (powers / powers.sum()).tolist()
         label = self.classes[int(logits.argmax())]
         if threshold is not None and max(probabilities) < threshold:
             label = UNSURE
         shares = dict(zip(self.classes, probabilities, strict=True))
-        return Prediction(label, shares, embedding.numpy(), logits.numpy())
+        return Prediction(label, shares, embedding, logits)
 
 
-def load(path: str | Path, cpu: bool = False) -> Classifier:
+def padded(rows: list[np.ndarray], padding: int) -> np.ndarray:
+    """Rows of ids as one array, `(rows, length)` int64, with padding on the right."""
+    batch = np.full((len(rows), max(map(len, rows))), padding)
+    for row, ids in zip(batch, rows, strict=True):
+        row[: len(ids)] = ids
+    return batch
+
+
+def load(path: str | Path, cpu: bool = False) -> "Classifier | OnnxClassifier":
     """Load a fine-tuned model.
 
     Args:
         path: a run's folder, whose best checkpoint is taken (the last one of a run with
             `--disable-validation`), or a checkpoint in it. What training put beside it,
             `inference/`, must come along if it was moved, and so must `calibration.json` and
-            `refit.json` if there are any.
+            `refit.json` if there are any. Or a folder that `export --format onnx` made, or the
+            model.onnx in it, for which neither torch nor fairseq is imported.
         cpu: leave a GPU alone.
 
     Raises:
         UserError: if something is missing or does not fit together.
     """
+    path = Path(path)
+    if path.suffix == ".onnx" or (path / ONNX_MODEL).is_file():
+        from fairseq_scl.inference import onnx
+
+        return onnx.load(path.parent if path.suffix == ".onnx" else path, cpu)
+    return load_run(path, cpu)
+
+
+def load_run(path: Path, cpu: bool = False) -> Classifier:
+    """Load a run; see `load`."""
     import torch
 
     from fairseq_scl import plugin  # noqa: F401
     from fairseq_scl.inference import calibration, refitted_head
     from fairseq_scl.models import saved
 
-    path = Path(path)
     checkpoint = saved.checkpoint_of(path) if path.is_dir() else path
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint}: no such file")
