@@ -33,9 +33,9 @@ inputs = {
 logits, embeddings = InferenceSession("model.onnx").run(None, inputs)
 """
 INT8 = """
-The weights are rounded to int8 (onnxruntime's dynamic quantization). With MiniLM after 100 sentences
-of SST-2, three draws, that changed accuracy on 872 sentences by +1.1, +0.5 and +0.1 points, 2 to 3
-labels in 100, and a probability by 0.02 on average.
+The weights are rounded to int8 (onnxruntime's dynamic quantization). With MiniLM after 100
+sentences of SST-2, three draws, that changed accuracy on 872 sentences by +1.1, +0.5 and +0.1
+points, 2 to 3 labels in 100, and a probability by 0.02 on average.
 """
 
 

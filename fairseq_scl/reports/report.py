@@ -80,7 +80,8 @@ class Report:
         summary: in numbers, as of `summarise`.
         table: the same as text, without what the caption tells.
         caption: what all rows share.
-        notes: a line for each failed run, and for each row with missing or untested draws.
+        notes: a line for each failed run, for each row with missing or untested draws, and for each
+            setting whose runs have not the same recipe.
         classes: precision, recall and F1 by class, means over draws, as text; maybe empty.
         runs: a run a row, as text.
     """
@@ -238,11 +239,13 @@ def p_value(p: float, none: str = "–") -> str:
 
 
 def notes(runs: DataFrame, apart: list[str]) -> list[str]:
-    """What failed, is missing and was not tested; `apart`: what tells the settings apart."""
+    """What failed, is missing, untested or not comparable; `apart`: what tells settings apart."""
     failed = runs[runs["error"].notna()]
     lines = [f"failed: {run.folder}: {run.error}" for run in failed.itertuples()]
     for _, setting in runs.groupby(list(SETTING), sort=False, dropna=False):
         told = [f"{column} {setting[column].iloc[0]}" for column in apart]
+        if unlike := differing(setting["recipe"]):
+            lines.append(f"not alike: {', '.join([*told, *unlike])}")
         expected = setting["draw"].drop_duplicates()
         expected = sorted(expected, key=lambda draw: [int(seed) for seed in draw.split("/")])
         for loss, group in setting.groupby("loss", sort=False):
@@ -253,6 +256,15 @@ def notes(runs: DataFrame, apart: list[str]) -> list[str]:
             if len(untested) and group["test"].notna().any():
                 lines.append(f"not tested: {', '.join([*told, loss])}: draw {', '.join(untested)}")
     return lines
+
+
+def differing(recipes: Iterable[dict[str, str]]) -> list[str]:
+    """The flags of which recipes have several values, with these."""
+    values: dict[str, dict[str, None]] = {}
+    for recipe in recipes:
+        for flag, value in recipe.items():
+            values.setdefault(flag, {})[value] = None
+    return [f"{flag} {' and '.join(found)}" for flag, found in values.items() if len(found) > 1]
 
 
 def markdown(report: Report) -> str:

@@ -27,6 +27,14 @@ MEASURES = (
     "seconds", "updates/s", "peak MiB", "temperature",
 )  # fmt: skip
 
+# what else decides on the outcome of a run, by its section of fairseq's configuration
+RECIPE = {
+    "optimizer": ("_name", "adam_betas", "adam_eps", "weight_decay"),
+    "lr_scheduler": ("_name", "warmup_updates"),
+    "optimization": ("clip_norm", "update_freq"),
+    "model": ("dropout", "attention_dropout", "activation_dropout", "pooler_dropout", "pooling"),
+}
+
 Whole = Annotated[int, Field(ge=-(10**18), le=10**18)]
 LIMIT = 1e15  # whose squares can still be summed
 Number = Annotated[float, Field(ge=-LIMIT, le=LIMIT, allow_inf_nan=False)]
@@ -58,12 +66,16 @@ class Outcome(BaseModel):
     noise_temperature: Number | None = _config("task", "noise_temperature")
     noise_ratio: Whole = _config("task", "noise_ratio", default=3)
     noise_replace: bool = _config("task", "noise_replace", default=False)
+    no_shuffle: bool = _config("task", "no_shuffle", default=False)
+    keep_head: bool = _config("task", "keep_head", default=False)
+    head_init: str = _config("task", "head_init", default="random")
     scl_weight: float = _config("criterion", "scl_weight")
     scl_temperature: float = _config("criterion", "scl_temperature")
     scl_views: Whole = _config("criterion", "scl_views", default=1)
     scl_features: str = _config("criterion", "scl_features", default="encoder")
     scl_reduction: str = _config("criterion", "scl_reduction", default="mean")
     scl_queue: Whole = _config("criterion", "scl_queue", default=0)
+    scl_no_gather: bool = _config("criterion", "scl_no_gather", default=False)
     class_weights: str = _config("criterion", "class_weights", default="none")
     encoder: str = _config("model", "_name")
     batch_size: Whole | None = _config("dataset", "batch_size")
@@ -75,13 +87,14 @@ class Outcome(BaseModel):
     maximize: bool = _config("checkpoint", "maximize_best_checkpoint_metric")
     split: str | None = _config("split", default=None)
     head: str = "trained"
+    config: dict[str, Any] = Field(repr=False)
 
     @property
     def setting(self) -> dict[str, str | int | float | None]:
         """What it was run on, how and by what measure; other losses and draws share it."""
         options = self._changed(
             "shots_sampling", "samples_per_class", "noise_ratio", "noise_replace", "scl_views",
-            "class_weights", "disable_validation",
+            "class_weights", "disable_validation", "no_shuffle", "keep_head", "head_init",
         )  # fmt: skip
         if self.fold is not None:
             options.append(f"--fold K/{self.fold.partition('/')[2]}")
@@ -113,7 +126,7 @@ class Outcome(BaseModel):
         if self.scl_weight == 0:
             return "CE"
         numbers = f"λ {self.scl_weight:g}, τ {self.scl_temperature:g}"
-        more = self._changed("scl_features", "scl_reduction", "scl_queue")
+        more = self._changed("scl_features", "scl_reduction", "scl_queue", "scl_no_gather")
         return f"CE+SCL ({', '.join([numbers, *more])})"
 
     @property
@@ -125,7 +138,21 @@ class Outcome(BaseModel):
             "draw": "/".join(map(str, self.draw)),
             "temperature": self.noise_temperature if self.noise == "back-translation" else None,
             "maximize": self.maximize,
+            "recipe": self.recipe,
         }
+
+    @property
+    def recipe(self) -> dict[str, str]:
+        """The options of `RECIPE` and their values; runs of one setting should have the same."""
+        found = {}
+        for section, names in RECIPE.items():
+            options = self.config.get(section)
+            if not isinstance(options, dict):
+                continue
+            for name in names:
+                flag = f"--{(section if name == '_name' else name).replace('_', '-')}"
+                found[flag] = str(options.get(name))
+        return found
 
     @property
     def draw(self) -> list[int]:
@@ -288,6 +315,7 @@ def read_runs(folder: Path) -> "DataFrame":
             and after scaling, is between 0 and 1.
         per class: precision, recall, f1 and support by class, a dictionary; missing where unknown.
         maximize: whether more of the metric is better.
+        recipe: further options of training by their flags, a dictionary.
         error: of a failed run, in one line; missing otherwise.
 
     Raises:
@@ -301,7 +329,8 @@ def read_runs(folder: Path) -> "DataFrame":
     found = [(at, read_model(path, SCHEMAS[path.name])) for at, path in sorted(paths.items())]
     found.sort(key=lambda pair: pair[1].order)
     rows = [{"folder": at} | outcome.row for at, outcome in found]
-    columns = ["folder", *SETTING, "loss", "draw", *MEASURES, "per class", "maximize", "error"]
+    columns = ["folder", *SETTING, "loss", "draw", *MEASURES, "per class", "maximize"]
+    columns += ["recipe", "error"]
     table = pd.DataFrame(rows, columns=columns, dtype=object)
     return table.astype(dict.fromkeys(MEASURES, float))
 

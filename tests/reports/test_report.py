@@ -1,6 +1,7 @@
 """Trees of made-up results, summarised and rendered."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -12,9 +13,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import fairseq_scl.plugin  # noqa: F401  (before the modules of fairseq's that it registers)
 from fairseq_scl.cli import main
+from fairseq_scl.criterions.sentence_prediction_scl import SentencePredictionSclConfig
 from fairseq_scl.reports import frame, paper
 from fairseq_scl.reports.report import RENDERERS, number, p_value, report
+from fairseq_scl.reports.results import Outcome
+from fairseq_scl.tasks.few_shot_glue import FewShotGlueConfig
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -28,7 +33,7 @@ class Tree:
     def config(
         self, *, weight=0.0, temperature=0.3, draw=1, seed=1, data="SST-2", protocol="few-shot",
         shots=20, noise="none", translated=None, lr=1e-5, batch_size=16, metric="accuracy",
-        maximize=True, task=(), criterion=(),
+        maximize=True, task=(), criterion=(), optimizer=(),
     ):  # fmt: skip
         """As much of fairseq's configuration as a report reads."""
         return {
@@ -41,7 +46,8 @@ class Tree:
             "criterion": {
                 "scl_weight": weight, "scl_temperature": temperature, **dict(criterion),
             },
-            "model": {"_name": "roberta_large"},
+            "model": {"_name": "roberta_large", "dropout": 0.1},
+            "optimizer": {"_name": "adam", "weight_decay": 0.1, **dict(optimizer)},
             "dataset": {"batch_size": batch_size},
             "optimization": {"lr": [lr], "max_update": 200},
             "checkpoint": {
@@ -418,6 +424,8 @@ def test_another_form_of_the_loss_is_another_row_beside_the_same_ce(tree, option
         ("task", {"shots_sampling": "balanced"}, "--shots-sampling balanced"),
         ("task", {"samples_per_class": 4}, "--samples-per-class 4"),
         ("criterion", {"class_weights": "balanced"}, "--class-weights balanced"),
+        ("task", {"head_init": "probe"}, "--head-init probe"),
+        ("task", {"keep_head": True, "no_shuffle": True}, "--no-shuffle --keep-head"),
     ],
 )
 def test_other_options_are_another_setting(tree, part, option, told):
@@ -429,6 +437,36 @@ def test_other_options_are_another_setting(tree, part, option, told):
     ] == ["none", "none", told]
     [other] = [row for row in rows if row["options"] == told]
     assert other["pairs"] == ""  # there is no CE with these options
+
+
+TOLD = {  # options of task and criterion that a report tells otherwise than by their names
+    "data", "protocol", "num_shots", "shots_seed", "fold", "noise", "label_noise", "token_noise",
+    "noise_temperature", "scl_weight", "scl_temperature", "batch_size",
+}  # fmt: skip
+ALIKE = {  # that do not change what is learned, or that the encoder and the data decide on
+    "_name", "num_classes", "init_token", "separator_token", "shorten_method",
+    "shorten_data_split_list", "add_prev_output_tokens", "max_positions", "regression_target",
+    "classification_head_name", "seed", "d2v2_multi", "compile", "save_dir", "restore_file",
+    "finetune_from_model", "reset_optimizer", "fp16", "amp", "cpu", "report_mcc",
+    "report_acc_and_f1", "report_pearson_and_spearman", "scl_chunk_size",
+}  # fmt: skip
+
+
+def test_no_option_of_task_or_criterion_is_forgotten():
+    """Else runs with and without it would count as draws of one setting."""
+    fields = {
+        field.name
+        for config in (FewShotGlueConfig, SentencePredictionSclConfig)
+        for field in dataclasses.fields(config)
+    }
+    assert fields - ALIKE - TOLD <= set(Outcome.model_fields)
+
+
+def test_runs_of_one_setting_and_unlike_recipes_are_told(tree):
+    ce_and_scl(tree)
+    assert not tree.report.notes
+    tree.draws("other", SCL, weight=0.5, optimizer={"weight_decay": 0.01})
+    assert tree.report.notes == ["not alike: --weight-decay 0.1 and 0.01"]
 
 
 @pytest.mark.parametrize("setting", [{"shots": 50}, {"metric": "f1"}, {"data": "mine"}])
