@@ -44,9 +44,19 @@ def sentencepiece_model(folder: Path) -> Path | None:
 
 
 def cache() -> Path:
-    """Where encoders lie that were unpacked or imported once for all; `CACHE` names another."""
+    """Where encoders lie that were unpacked or imported once for all; `CACHE` names another.
+
+    Raises:
+        UserError: if it cannot be made.
+    """
     home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fairseq-scl"
-    return Path(os.environ.get(CACHE, home)) / "encoders"
+    folder = Path(os.environ.get(CACHE, home)) / "encoders"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a home that is read-only, or none
+        told = f"{folder} cannot be made ({error.strerror}); {CACHE} names another folder"
+        raise UserError(told) from None
+    return folder
 
 
 def recipes() -> dict[str, Path]:

@@ -458,6 +458,6 @@ def rest(model) -> None:
     Several processes would give it gradients of zero and so decay it, one process does not; and
     DistributedDataParallel waits for every parameter that may train.
     """
-    head = getattr(model.encoder, "lm_head", None)
+    head = getattr(getattr(model, "encoder", None), "lm_head", None)
     for name, parameter in head.named_parameters() if head else ():
         parameter.requires_grad_(name == "weight")  # the embedding's

@@ -224,3 +224,10 @@ def test_the_real_weights_give_the_hidden_states_of_transformers(tmp_path):
     found = load_tokenizer(imported.folder, symbols)(more)
     expected = [[names[i] for i in encode(sentence)[1:-1]] for sentence in more]
     assert [[symbols[i] for i in ids] for ids in found] == expected
+
+
+def test_a_cache_that_cannot_be_made_is_told_with_its_variable(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("")
+    monkeypatch.setenv("FAIRSEQ_SCL_CACHE", str(tmp_path / "home"))
+    with pytest.raises(UserError, match=r"home/encoders cannot be made .*; FAIRSEQ_SCL_CACHE nam"):
+        encoder_folder.cache()
