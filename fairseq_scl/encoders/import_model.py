@@ -14,7 +14,6 @@ that describe the encoder.
 """
 
 import argparse
-import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -30,9 +29,8 @@ from fairseq_scl.errors import UserError, first_line
 from fairseq_scl.files import new_folder, read_model
 from fairseq_scl.models import saved
 
-PACKAGED = {"minilm": minilm_folder, "mpnet": mpnet_folder}
+PACKAGED = dict(zip(encoder_folder.PACKAGED, (minilm_folder, mpnet_folder), strict=True))
 SHARDED = "model.safetensors.index.json"
-HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 HUB_FILES = (
     "config.json",
     "model.safetensors",
@@ -87,7 +85,7 @@ def source_folder(source: str) -> Path:
     """The folder that SOURCE names; of a model of the hub, the one in its cache."""
     if source in PACKAGED:
         return PACKAGED[source]()
-    if Path(source).exists() or not HUB_NAME.fullmatch(source):
+    if Path(source).exists() or not encoder_folder.HUB_NAME.fullmatch(source):
         return Path(source)
     return download(source)
 

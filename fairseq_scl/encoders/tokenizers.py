@@ -54,6 +54,20 @@ def load_tokenizer(folder: Path, symbols: list[str]) -> Tokenizer:
     )
 
 
+def read_tokenizer(path: Path) -> Any:
+    """A `tokenizer.json` as the tokenizers library has it.
+
+    Raises:
+        UserError: if it is missing or broken.
+    """
+    from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+    try:
+        return HuggingFaceTokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise UserError(f"{path} cannot be read ({error})") from None
+
+
 def dictionary_ids(tokens: list[str], index: dict[str, int], where: Path) -> np.ndarray:
     """The dictionary's id for each token of a tokenizer; `<unk>` for those it lacks."""
     symbols = [dictionary_symbol(token) for token in tokens]

@@ -57,11 +57,10 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{source.classifier.run} cannot be exported: {reason}")
     with new_folder(args.output) as folder:
         form.write(source, folder)
-        if args.int8:
-            form.quantize(folder / ONNX_MODEL)
         source.tokenizer.save(str(folder / TOKENIZER_JSON))
         card = exportable.card(source.classifier, form.LIBRARY, form.USE)
         if args.int8:
+            form.quantize(folder / ONNX_MODEL)
             card += form.INT8
         (folder / "README.md").write_text(card, encoding="utf-8")
     print(f"{args.output}: for {form.LIBRARY}")

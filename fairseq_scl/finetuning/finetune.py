@@ -206,7 +206,7 @@ def check(more: Sequence[str]) -> None:
 
 def announce(output: Path, runs: Plan, dry_run: bool) -> None:
     """Print the command of the model, of a dry run those of the folds too."""
-    if not dry_run and is_trained(output, runs.model, Path(os.path.abspath(output))):
+    if not dry_run and is_trained(output, runs.model, output):
         print(f"{output} is trained already, and measured again\n")
         return
     user_dir = ["--user-dir", str(Path(__file__).parent.parent)]
@@ -382,8 +382,7 @@ def finetune(
     if dry_run:
         return Found(output, None, "nothing was trained", [])
     with locked(output / LOCK):
-        home = Path(os.path.abspath(output))
-        train_all({**runs.folds, output: runs.model}, home, jobs, verbose)
+        train_all({**runs.folds, output: runs.model}, output, jobs, verbose)
         for run in (*runs.folds, output):
             use_head(run, head, BATCH_SIZE, data)
         return measure(output, prepared, runs, heldout, verbose)

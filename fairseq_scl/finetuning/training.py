@@ -26,7 +26,7 @@ def train_all(runs: dict[Path, list[str]], home: Path, jobs: int, verbose: bool)
 
     Args:
         runs: by the folder of each run its flags of fairseq-train.
-        home: the folder that holds them all, absolute; where it was moved they are known again.
+        home: the folder that holds them all; where it was moved they are known again.
         jobs: how many at a time; they share the cores, or as many as OMP_NUM_THREADS says.
         verbose: show a progress bar.
 
@@ -82,6 +82,7 @@ def is_trained(folder: Path, flags: Sequence[str], home: Path) -> bool:
 
 def at_home(flags: Sequence[str], home: Path) -> list[str]:
     """Flags in which the paths below `home` are told from there."""
+    home = Path(os.path.abspath(home))
     return [
         f"./{Path(flag).relative_to(home)}" if Path(flag).is_relative_to(home) else flag
         for flag in flags

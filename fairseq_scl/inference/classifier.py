@@ -106,14 +106,15 @@ class Classifier:
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
         outputs: list[tuple[np.ndarray, np.ndarray]] = []
         for start in range(0, len(order), batch_size):
-            outputs += self._run([encoded[i] for i in order[start : start + batch_size]])
+            batch = self._run([encoded[i] for i in order[start : start + batch_size]])
+            if not all(np.isfinite(part).all() for part in batch):
+                raise UserError(f"{self.run}: {NOT_FINITE}")
+            outputs += zip(*batch, strict=True)
         sorted_back = iter([outputs[place] for place in np.argsort(order)])
         found = []
         for windows in cut:
             of_row = zip(*itertools.islice(sorted_back, len(windows)), strict=True)
             logits, embedding = (np.mean(each, axis=0) for each in of_row)
-            if not (np.isfinite(logits).all() and np.isfinite(embedding).all()):
-                raise UserError(f"{self.run}: {NOT_FINITE}")
             found.append(self._prediction(logits, embedding, threshold))
         return found
 
@@ -184,8 +185,8 @@ class Classifier:
             ids += [*([] if before is None else [before]), *part.tolist(), self.end]
         return np.array(ids)
 
-    def _run(self, rows: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Logits and sentence vector of each row, float32."""
+    def _run(self, rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and sentence vectors, `(rows, classes)` and `(rows, dim)` float32."""
         import torch
 
         from fairseq_scl.criterions.sentence_prediction_scl import seen_by
@@ -194,8 +195,8 @@ class Classifier:
         device = next(self.model.parameters()).device
         with torch.inference_mode(), seen_by(self.model.classification_heads[self.head]) as seen:
             self.model(tokens.to(device), features_only=True, classification_head_name=self.head)
-        outputs = (seen[key].float().cpu().numpy() for key in ("logits", "encoder"))
-        return list(zip(*outputs, strict=True))
+        logits, embeddings = (seen[key].float().cpu().numpy() for key in ("logits", "encoder"))
+        return logits, embeddings
 
     def _prediction(
         self, logits: np.ndarray, embedding: np.ndarray, threshold: float | None

@@ -4,12 +4,13 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
 from fairseq_scl.encoders.encoder_folder import TOKENIZER_JSON
+from fairseq_scl.encoders.tokenizers import read_tokenizer
 from fairseq_scl.errors import UserError, first_line
 from fairseq_scl.files import read_model
 from fairseq_scl.inference.classifier import ONNX_MODEL, Classifier, padded
@@ -54,12 +55,12 @@ class OnnxClassifier(Classifier):
         """The length of a sentence vector."""
         return self.model.get_outputs()[1].shape[1]
 
-    def _run(self, rows: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _run(self, rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         ids = padded(rows, self.padding)
         lengths = np.array(list(map(len, rows)))
         mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
-        outputs = self.model.run(None, {"input_ids": ids, "attention_mask": mask})
-        return list(zip(*outputs, strict=True))
+        logits, embeddings = self.model.run(None, {"input_ids": ids, "attention_mask": mask})
+        return logits, embeddings
 
 
 def load(folder: Path, cpu: bool = False) -> OnnxClassifier:
@@ -68,17 +69,11 @@ def load(folder: Path, cpu: bool = False) -> OnnxClassifier:
     Raises:
         UserError: if a file is missing or damaged, or ONNX Runtime is.
     """
-    from tokenizers import Tokenizer
-
     config = read_model(folder / CONFIG, Config)
     names = [config.id2label.get(label, "") for label in range(len(config.id2label))]
     if sorted(config.id2label) != list(range(len(names))) or len(config.before) not in (1, 2):
         raise UserError(f"{folder / CONFIG}: id2label or before is not as export writes it")
-    try:
-        tokenizer: Any = Tokenizer.from_file(str(folder / TOKENIZER_JSON))
-    except Exception as error:  # the library raises nothing narrower
-        told = f"{folder / TOKENIZER_JSON} cannot be read ({first_line(error)})"
-        raise UserError(told) from None
+    tokenizer = read_tokenizer(folder / TOKENIZER_JSON)
     tokenizer.no_truncation()
     tokenizer.no_padding()
 

@@ -260,10 +260,7 @@ def notes(runs: DataFrame, apart: list[str]) -> list[str]:
 
 def differing(recipes: Iterable[dict[str, str]]) -> list[str]:
     """The flags of which recipes have several values, with these."""
-    values: dict[str, dict[str, None]] = {}
-    for recipe in recipes:
-        for flag, value in recipe.items():
-            values.setdefault(flag, {})[value] = None
+    values = {flag: column.dropna().unique() for flag, column in DataFrame(list(recipes)).items()}
     return [f"{flag} {' and '.join(found)}" for flag, found in values.items() if len(found) > 1]
 
 

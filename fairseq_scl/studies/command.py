@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fairseq_scl.encoders import encoder_folder
+from fairseq_scl.encoders.encoder_folder import HUB_NAME
 from fairseq_scl.errors import UserError
 
 Checked = TypeVar("Checked", str, Path)
@@ -425,7 +426,7 @@ def encoder(text: str) -> str:
     """A type for what `import-model` takes; a folder is named from the root."""
     if Path(text).is_dir():
         return str(place(text))
-    known = text in ("minilm", "mpnet") or re.fullmatch(r"[\w.-]+/[\w.-]+", text)
+    known = text in encoder_folder.PACKAGED or ("/" in text and HUB_NAME.fullmatch(text))
     return checked(text, known, "minilm, mpnet, OWNER/NAME on the hub, or a folder")
 
 
@@ -457,11 +458,10 @@ def require_writable(output: Path) -> None:
     Raises:
         UserError: if it cannot.
     """
-    at = next(path for path in (output, *output.parents) if path.exists())
-    if not at.is_dir():
-        raise UserError(f"--output {output}: {at} is no folder")
-    if not os.access(at, os.W_OK | os.X_OK):
-        raise UserError(f"--output {output}: {at} cannot be written")
+    from fairseq_scl.files import obstacle  # not needed for --help
+
+    if found := obstacle(output):
+        raise UserError(f"--output {output}: {found}")
 
 
 def run(args: argparse.Namespace) -> None:

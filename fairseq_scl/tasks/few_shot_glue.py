@@ -188,7 +188,7 @@ class FewShotGlueTask(SentencePredictionTask):
             model.register_load_state_dict_pre_hook(self._settle_head)
             if self.cfg.head_init == "probe":  # once the encoder is there, before any optimizer
                 model.register_load_state_dict_post_hook(self._start_head)
-        rest(model)
+        freeze_language_model_head(model)
         if self.cfg.compile and not from_checkpoint:
             compile_layers(model.encoder.sentence_encoder.layers)
         model.register_load_state_dict_pre_hook(self._require_fitting_checkpoint)
@@ -452,7 +452,7 @@ def require_fold(protocol: str, fold: str | None, regression: bool) -> None:
         raise UserError(f"--fold {fold} must be K/N, the K-th of at least 2 folds, such as 1/5")
 
 
-def rest(model) -> None:
+def freeze_language_model_head(model) -> None:
     """Take RoBERTa's language model head out of the training, which does not use it.
 
     Several processes would give it gradients of zero and so decay it, one process does not; and

@@ -153,9 +153,9 @@ def test_long_texts_are_averaged_over_windows(loaded):
         expected = [[0, *tokens[a : a + n], 2] for a, n in zip(starts, sizes, strict=True)]
         assert [ids.tolist() for ids in windows] == expected
         assert (count > 10) == (len(text) > 1000)
-        alone = [loaded._run([np.array(ids)])[0] for ids in expected]
-        logits = sum(logits for logits, _ in alone) / count
-        embedding = sum(embedding for _, embedding in alone) / count
+        alone = [loaded._run([np.array(ids)]) for ids in expected]
+        logits = sum(logits[0] for logits, _ in alone) / count
+        embedding = sum(embeddings[0] for _, embeddings in alone) / count
         shares = np.exp(logits / loaded.temperature)
         shares /= shares.sum()
         np.testing.assert_allclose(list(found.probabilities.values()), shares, atol=1e-5)
